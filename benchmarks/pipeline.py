@@ -2,12 +2,15 @@
 
 python -m benchmarks.pipeline --workers 1 --workers 2                                  # the pocket model
 python -m benchmarks.pipeline --simulated 60ms --workers 4 --workers 8 --streams 16   # workers that sleep
+python -m benchmarks.pipeline --simulated 20ms --recipe clean --recipe two-step       # other recipes against the own
 
 Theory of operation. A block costs `forwards` forwards (4 denoise and 4 commit ops at level OUTPUT with four steps), so
 G workers finish at most G / (forwards t) blocks a second, however the ops are laid out. One stream alone can use only
 as many workers as it has lanes, and its D(s,n) -> C(s,n) -> D(s,n+1) is a cycle: with k layer groups in a replica it
 is at most forwards / (1 + 1/k) times as fast as on one worker, which is 4 for a worker that holds all layers (k = 1).
-Rates are those between the filling of the pipeline and its emptying.
+In general a lane is busy with its forwards of a block one after the other, and only the last of them overlaps with the
+first of the next block, in a replica of several layer groups. Rates are those between the filling of the pipeline and
+its emptying. Other recipes are measured on the same cell, by turns with the model's own.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import asyncio
 import contextlib
 import json
 import resource
+import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, Never
+from typing import Literal, Never, TypedDict, Unpack
 
 import click
 from tqdm import tqdm
@@ -39,8 +43,10 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from longtake.recipes import find_recipe
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.weights import ModelInfo
@@ -90,20 +96,40 @@ class Row:
     """CPU seconds of this process (engine, link, scheduler) a second."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeRow:
+    """Figures of one recipe on one setup: medians of the rounds."""
+
+    recipe: str
+    workers: int
+    streams: int
+    forwards_per_block: int
+    blocks_per_s: float
+    ratio: float
+    """To the model's own recipe on the same cell."""
+    expected: float
+    """What that ratio is if both reach their limits, `speedup_bound` over the forwards of a block."""
+    off: float
+    """By what share the ratio differs from that."""
+
+
 def speedup_bound(recipe: Recipe, *, workers: int, streams: int, layer_groups: int = 1) -> float:
     """The most that `streams` streams on `workers` replicas can be faster than one on one.
 
-    forwards / (1 + 1/k) for one stream whose lanes are on replicas of k = `layer_groups` layer groups each
-    (`scheduling_reliability` A1, recurrence bound); never more than there are devices.
+    forwards / (f - 1 + 1/k) for one stream whose lanes are on replicas of k = `layer_groups` layer groups each, where f
+    are the forwards of a block in one lane (`scheduling_reliability` A1, recurrence bound); never more than there are
+    devices.
     """
-    alone = Graph(recipe).forwards_per_block / (1 + 1 / layer_groups)
+    forwards = Graph(recipe).forwards_per_block
+    alone = forwards / (forwards / recipe.lane_count - 1 + 1 / layer_groups)
     return min(float(workers * layer_groups), streams * alone)
 
 
-def specs_for(setup: Setup, recipe: Recipe) -> tuple[WorkerSpec, ...]:
+def specs_for(setup: Setup, recipe: Recipe, others: Sequence[NamedRecipe] = ()) -> tuple[WorkerSpec, ...]:
     """`setup.workers` denoise workers and a decode worker, with room for all streams wherever their lanes go."""
     label = "simulated-" if is_simulated(setup.device) else ""
-    pages = setup.streams * recipe.lane_count * recipe.page_count
+    served = [recipe, *(each.recipe for each in others)]
+    pages = setup.streams * max(each.lane_count * each.page_count for each in served)
     sizes = [(Role.DENOISE, number, pages) for number in range(setup.workers)] + [(Role.DECODE, 0, setup.streams)]
     return tuple(
         WorkerSpec(
@@ -112,6 +138,7 @@ def specs_for(setup: Setup, recipe: Recipe) -> tuple[WorkerSpec, ...]:
             capacity=capacity,
             model=setup.model,
             compute=Compute(device=_device_of(setup, last=role is Role.DENOISE and number + 1 == setup.workers)),
+            recipes=tuple(served[1:]),
         )
         for role, number, capacity in sizes
     )
@@ -124,9 +151,14 @@ def _device_of(setup: Setup, *, last: bool) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_engine(plan: LaunchPlan, info: ModelInfo, limits: Limits) -> AsyncIterator[Engine]:
-    """An engine with its workers started as the plan says."""
-    engine = Engine(Scheduler(info.recipe, info.geometry, limits))
+async def running_engine(
+    plan: LaunchPlan, info: ModelInfo, limits: Limits, recipes: Sequence[NamedRecipe] = ()
+) -> AsyncIterator[Engine]:
+    """An engine with its workers started as the plan says; streams may ask for `recipes` by name."""
+    scheduler = Scheduler(info.recipe, info.geometry, limits)
+    for each in recipes:
+        scheduler.serve(each.name, each.recipe)
+    engine = Engine(scheduler)
     launcher = launcher_for(plan, engine)
     running = asyncio.create_task(engine.run())
     try:
@@ -141,9 +173,11 @@ async def running_engine(plan: LaunchPlan, info: ModelInfo, limits: Limits) -> A
             await running
 
 
-async def stream(engine: Engine, number: int, pictures: int, bar: tqdm[Never]) -> list[float]:
+async def stream(
+    engine: Engine, number: int, pictures: int, bar: tqdm[Never], *, recipe: str = "", attempt: int = 0
+) -> list[float]:
     """One stream, consumed at once; when each of its segments came (monotonic seconds)."""
-    session, outbox, came_s = SessionId(f"stream-{number}"), Outbox(), list[float]()
+    session, outbox, came_s = SessionId(f"stream-{number}-{recipe}-{attempt}"), Outbox(), list[float]()
     engine.attach(session, outbox)
     engine.submit(
         Open(
@@ -156,6 +190,7 @@ async def stream(engine: Engine, number: int, pictures: int, bar: tqdm[Never]) -
             picture_limit=pictures,
             settings=SegmentSettings(codec="raw", quality=0),
             cues=(),
+            recipe=recipe,
         )
     )
     while True:
@@ -190,14 +225,67 @@ async def blocks_per_s(setup: Setup, info: ModelInfo) -> tuple[float, float]:
     plan = LaunchPlan(cluster=ClusterSection(launch=setup.launch), workers=specs_for(setup, info.recipe))
     limits = Limits(max_sessions=setup.streams, max_window=WINDOW)
     pictures = info.geometry.first_picture(setup.blocks)
-    name = f"{setup.workers} workers, {setup.streams} streams"
+    name, total = f"{setup.workers} workers, {setup.streams} streams", setup.streams * setup.blocks
     async with running_engine(plan, info, limits) as engine:
-        with tqdm(total=setup.streams * setup.blocks, desc=name, unit="block", leave=False, disable=None) as bar:
+        with tqdm(total=total, desc=name, unit="block", leave=False, disable=None) as bar:
             began_s, began_cpu_s = time.monotonic(), _cpu_s()
             came_s = await asyncio.gather(*(stream(engine, n, pictures, bar) for n in range(setup.streams)))
             cpu = (_cpu_s() - began_cpu_s) / (time.monotonic() - began_s)
         engine.scheduler.check()
     return steady_rate(came_s, FILL_BLOCKS, WINDOW), cpu
+
+
+async def rates_by_recipe(
+    setup: Setup, info: ModelInfo, recipes: Sequence[NamedRecipe], *, rounds: int
+) -> dict[str, list[float]]:
+    """Blocks a second of all streams together, by recipe ("": the model's own), in rounds in which they take turns."""
+    plan = LaunchPlan(cluster=ClusterSection(launch=setup.launch), workers=specs_for(setup, info.recipe, recipes))
+    limits = Limits(max_sessions=setup.streams, max_window=WINDOW)
+    plans = {"": info.recipe} | {each.name: each.recipe for each in recipes}
+    found: dict[str, list[float]] = {name: [] for name in plans}
+    async with running_engine(plan, info, limits, recipes) as engine:
+        total = rounds * len(plans) * setup.streams * setup.blocks
+        with tqdm(total=total, desc=f"{setup.workers} workers", unit="block", leave=False, disable=None) as bar:
+            for attempt in range(rounds):
+                for name, recipe in plans.items():
+                    pictures = info.geometry.divided(recipe.blocks).first_picture(setup.blocks)
+                    numbers = range(setup.streams)
+                    streams = (stream(engine, n, pictures, bar, recipe=name, attempt=attempt) for n in numbers)
+                    came_s = await asyncio.gather(*streams)
+                    found[name].append(steady_rate(came_s, FILL_BLOCKS, WINDOW))
+        engine.scheduler.check()
+    return found
+
+
+async def compare(
+    setups: Sequence[Setup], info: ModelInfo, recipes: Sequence[NamedRecipe], *, rounds: int
+) -> list[RecipeRow]:
+    """The recipes against the model's own, on each setup."""
+    rows = []
+    for setup in setups:
+        found = await rates_by_recipe(setup, info, recipes, rounds=rounds)
+        own, own_limit = statistics.median(found[""]), _limit(setup, info.recipe)
+        for name, recipe in {"": info.recipe, **{each.name: each.recipe for each in recipes}}.items():
+            rate, expected = statistics.median(found[name]), _limit(setup, recipe) / own_limit
+            rows.append(
+                RecipeRow(
+                    recipe=name or "own",
+                    workers=setup.workers,
+                    streams=setup.streams,
+                    forwards_per_block=Graph(recipe).forwards_per_block,
+                    blocks_per_s=round(rate, 3),
+                    ratio=round(rate / own, 4),
+                    expected=round(expected, 4),
+                    off=round(rate / own / expected - 1, 4),
+                )
+            )
+    return rows
+
+
+def _limit(setup: Setup, recipe: Recipe) -> float:
+    """The most blocks of equal forwards a setup can make in the time of one forward."""
+    bound = speedup_bound(recipe, workers=setup.workers, streams=setup.streams)
+    return bound / Graph(recipe).forwards_per_block
 
 
 def _cpu_s() -> float:
@@ -230,29 +318,36 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
     return rows
 
 
+class _Asked(TypedDict):
+    counts: tuple[int, ...]
+    stream_counts: tuple[int, ...]
+    blocks: int
+    simulated: str | None
+    straggler: float
+    recipes: tuple[str, ...]
+    rounds: int
+    launch: Literal["subprocess", "in-process"]
+    model: str
+    as_json: bool
+
+
 @click.command()
 @click.option("--workers", "counts", multiple=True, type=click.IntRange(1), default=(1, 2), show_default=True)
-@click.option("--streams", "stream_counts", multiple=True, type=click.IntRange(1), default=(1,), show_default=True)
+@click.option("--streams", "stream_counts", multiple=True, type=click.IntRange(1), help="Default: 1; 4 for recipes.")
 @click.option("--blocks", default=60, show_default=True, type=click.IntRange(LEAST_BLOCKS), help="Of each stream.")
 @click.option("--simulated", help="Workers that sleep this long for a forward, such as 60ms.")
 @click.option("--straggler", default=1.0, show_default=True, help="The last simulated worker is so many times slower.")
+@click.option("--recipe", "recipes", multiple=True, help="Measure it against the model's own, by turns; repeatable.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Of recipes.")
 @click.option("--launch", type=click.Choice(["subprocess", "in-process"]), default="subprocess", show_default=True)
 @click.option("--model", default=POCKET, show_default=True, help="Model directory.")
 @click.option("--json", "as_json", is_flag=True)
-def main(
-    counts: tuple[int, ...],
-    stream_counts: tuple[int, ...],
-    blocks: int,
-    simulated: str | None,
-    straggler: float,
-    launch: Literal["subprocess", "in-process"],
-    model: str,
-    as_json: bool,
-) -> None:
+def main(**asked: Unpack[_Asked]) -> None:
     """Measure each number of workers with each number of streams against the limit G / (forwards t)."""
-    if straggler != 1.0 and not simulated:
-        raise click.UsageError("--straggler needs --simulated")
-    path = model_path(model)
+    simulated, recipes = asked["simulated"], asked["recipes"]
+    if asked["straggler"] != 1.0 and (not simulated or recipes):
+        raise click.UsageError("--straggler needs --simulated, and goes with no --recipe")
+    path = model_path(asked["model"])
     with tempfile.TemporaryDirectory() as folder:
         device = "cpu"
         if simulated:
@@ -260,26 +355,44 @@ def main(
             weights.save_info(Path(folder), small_pictures(weights.load_info(path)))
             path = Path(folder)
         info = weights.load_info(path)
-        pairs = [(count, streams) for count in counts for streams in stream_counts]
-        if not simulated and pairs[0] != (1, 1):
+        stream_counts = asked["stream_counts"] or ((4,) if recipes else (1,))
+        pairs = [(count, streams) for count in asked["counts"] for streams in stream_counts]
+        if not simulated and not recipes and pairs[0] != (1, 1):
             pairs.insert(0, (1, 1))
         setups = [
             Setup(
-                workers=count, streams=streams, blocks=blocks, device=device, launch=launch, model=path,
-                straggler=straggler,
+                workers=count, streams=streams, blocks=asked["blocks"], device=device, launch=asked["launch"],
+                model=path, straggler=asked["straggler"],
             )
             for count, streams in pairs
         ]  # fmt: skip
+        if recipes:
+            others = [find_recipe(name, field="--recipe") for name in recipes]
+            compared = asyncio.run(compare(setups, info, others, rounds=asked["rounds"]))
+            _show_recipes(compared, device, as_json=asked["as_json"])
+            return
         rows = asyncio.run(measure(setups, info))
-    if as_json:
+    if asked["as_json"]:
         click.echo(json.dumps(asdict(rows[-1]) | {"device": device, "rows": [asdict(row) for row in rows]}))
         return
-    click.echo(f"device: {device}, {launch} workers, {blocks} blocks a stream")
+    click.echo(f"device: {device}, {asked['launch']} workers, {asked['blocks']} blocks a stream")
     click.echo("workers  streams  blocks/s  speedup  bound  efficiency  engine CPU")
     for row in rows:
         click.echo(
             f"{row.workers:7d}  {row.streams:7d}  {row.blocks_per_s:8.2f}  {row.speedup:7.2f}  {row.bound:5.2f}"
             f"  {row.efficiency:10.1%}  {row.engine_cpu:10.2f}"
+        )
+
+
+def _show_recipes(rows: list[RecipeRow], device: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"device": device, "rows": [asdict(row) for row in rows]}))
+        return
+    click.echo(f"device: {device}\nworkers  streams  blocks/s  to the own  expected     off  recipe")
+    for row in rows:
+        click.echo(
+            f"{row.workers:7d}  {row.streams:7d}  {row.blocks_per_s:8.2f}  {row.ratio:10.3f}  {row.expected:8.3f}"
+            f"  {row.off:6.1%}  {row.recipe}"
         )
 
 

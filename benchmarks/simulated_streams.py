@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from benchmarks.places import standing
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
 from workers.simulated import arithmetic
@@ -36,9 +38,8 @@ class _Lane:
     def run(self, latents: bytes, text: bytes, timestep: float, block: int) -> tuple[bytes, ...]:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
         recipe = self.info.recipe
-        own = recipe.blocks.own(block)
+        own, seen = recipe.blocks.own(block), self._seen(block)
         blank = arithmetic.no_pages(1, self.reach)[0]
-        seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])
         places = standing(recipe, own, seen)
         values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
@@ -46,12 +47,57 @@ class _Lane:
         self.frames.update(zip(own, kept, strict=True))
         return values
 
+    def run_together(self, ops: Sequence[_Op], text: bytes) -> list[bytes]:
+        """What leaves the last layer of each of these ops, which are one forward: in a layer all write, then read."""
+        blocks = self.info.recipe.window.blocks
+        for op in ops:
+            for frame in blocks.own(op.block):
+                self.frames[frame] = arithmetic.no_pages(1, self.reach)[0]
+        values = [arithmetic.entering(op.latents, text, op.timestep, blocks.own(op.block)) for op in ops]
+        for layer in range(self.reach.layers):
+            for op, value in zip(ops, values, strict=True):
+                own = blocks.own(op.block)
+                for frame, left in zip(own, arithmetic.left_by(value, own), strict=True):
+                    self.frames[frame][layer] = left
+            values = [self._layer(op, layer, value) for op, value in zip(ops, values, strict=True)]
+        return values
 
-def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[bytes]:
-    """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
-    recipe = info.recipe
+    def _layer(self, op: _Op, layer: int, value: bytes) -> bytes:
+        own, blank = self.info.recipe.window.blocks.own(op.block), np.zeros(arithmetic.HASH_BYTES, np.uint8)
+        seen = [blank if frame in own else self.frames[frame][layer] for frame in self._seen(op.newest)]
+        return arithmetic.leaving(value, np.stack(seen))
+
+    def _seen(self, block: int) -> list[int]:
+        window = self.info.recipe.window
+        return sorted(window.frames(block), key=window.order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Op:
+    """One of the ops of a forward over several blocks."""
+
+    block: int
+    step: int
+    """The number of steps: the block is finished, and committed."""
+    latents: bytes
+    timestep: float
+    newest: int
+    """The last block that it sees."""
+
+
+def expected_latents(
+    info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH, *, blocks: int | None = None
+) -> Iterator[bytes]:
+    """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops).
+
+    `blocks` is how many the stream has: where blocks see later ones, the last ones depend on it.
+    """
     features = simulated_text(info).encode(prompt).features_TC
     text = arithmetic.mix(b"text", tensor_to_bytes(features))
+    if info.recipe.joint is not None:
+        yield from _staggered(info, text, seed, reach, blocks)
+        return
+    recipe = info.recipe
     lanes = [_Lane(info, reach) for _ in range(recipe.lane_count)]
     for block in count():
         geometry = info.geometry.divided(BlockPlan(frames=recipe.blocks.made(block)))
@@ -59,21 +105,56 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REA
         for step, timestep in enumerate(recipe.timesteps):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
             values = lane.run(latents, text, timestep, block)
-            last = step + 1 == recipe.step_count
-            added = b"" if last else arithmetic.noise(seed, block, step + 1)
-            latents = arithmetic.denoised(values, added, geometry)
-            if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
-                committed = _committed(info, latents, seed, block)
+            latents = _stepped(recipe, values[-1], seed, block, step, geometry)
+            if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and step + 1 == recipe.step_count):
+                committed = _committed(recipe, latents, seed, block, geometry)
                 lane.run(committed, text, recipe.commit_timestep(step), block)
         yield latents
 
 
-def _committed(info: ModelInfo, latents: bytes, seed: int, block: int) -> bytes:
+def _staggered(info: ModelInfo, text: bytes, seed: int, reach: Reach, blocks: int | None) -> Iterator[bytes]:
+    """The same of a recipe whose blocks step together, iteration by iteration."""
+    recipe, lane, steps = info.recipe, _Lane(info, reach), info.recipe.step_count
+    latents: dict[int, bytes] = {}
+    done: dict[int, int] = {}
+    for iteration in count():
+        if iteration % recipe.context.lag == 0 and (blocks is None or len(done) < blocks):
+            block = len(done)
+            done[block] = 0
+            latents[block] = arithmetic.latents_of(arithmetic.noise(seed, block, 0), info.geometry)
+        live = [block for block, number in done.items() if number <= steps]
+        if not live:
+            return
+        ops = [
+            _Op(
+                block=block,
+                step=done[block],
+                latents=latents[block],
+                timestep=(*recipe.timesteps, 0.0)[done[block]],
+                newest=live[-1] if recipe.context.both_ways and done[block] < steps else block,
+            )
+            for block in live
+        ]
+        for op, left in zip(ops, lane.run_together(ops, text), strict=True):
+            done[op.block] += 1
+            if op.step < steps:
+                latents[op.block] = _stepped(recipe, left, seed, op.block, op.step, info.geometry)
+            if op.step + 1 == steps:
+                yield latents[op.block]
+
+
+def _stepped(recipe: Recipe, left: bytes, seed: int, block: int, step: int, geometry: Geometry) -> bytes:
+    """What a denoise op puts out, by what left the last layer of its forward."""
+    added = b"" if step + 1 == recipe.step_count else arithmetic.noise(seed, block, step + 1)
+    return arithmetic.denoised(left, added, geometry)
+
+
+def _committed(recipe: Recipe, latents: bytes, seed: int, block: int, geometry: Geometry) -> bytes:
     """Latents with the noise of the context, for which the draw behind those of the steps is taken."""
-    sigma, draw = info.recipe.commit_sigma, info.recipe.step_count
+    sigma, draw = recipe.commit_sigma, recipe.step_count
     if not sigma:
         return latents
-    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), info.geometry)
+    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), geometry)
 
 
 def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:

@@ -41,6 +41,8 @@ class EvaluationPlan:
     """How much is evaluated."""
 
     prompts: int
+    cues: int
+    """Prompts that another one follows in the middle of its video."""
     seconds: float
     long_seconds: float
     streams: int
@@ -51,11 +53,12 @@ class EvaluationPlan:
 def evaluate(source: Source, plan: EvaluationPlan) -> dict[str, Any]:
     """Adherence over random prompts and after a cue, cue latency, and adherence and looks by minute of long streams."""
     rng = np.random.default_rng(plan.seed)
-    prompted = {**_plain(source, plan, rng), **_after_cues(source, plan, rng)} if plan.prompts else {}
     return {
-        **prompted,
+        **(_plain(source, plan, rng) if plan.prompts else {}),
+        **(_after_cues(source, plan, rng) if plan.cues else {}),
         **_long(source, plan),
         "prompts": plan.prompts,
+        "cues": plan.cues,
         "seconds": plan.seconds,
         "fps": world.FPS,
     }
@@ -71,11 +74,10 @@ def _plain(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> di
 
 def _after_cues(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> dict[str, object]:
     """A cue in the middle of each video; judged from a second after it on."""
-    count = max(1, plan.prompts // 2)
     block = max(3, round(plan.seconds * world.FPS / 24))
     cue, pictures = world.cue_picture(block), world.cue_picture(2 * block)
     pairs = []
-    for _ in range(count):
+    for _ in range(plan.cues):
         first = world.random_scene(rng)
         second = world.random_scene(rng)
         while second.background == first.background or second.colour == first.colour:
@@ -192,7 +194,8 @@ def main() -> None:
     parser.add_argument(
         "--recipe", action="append", default=[], metavar="NAME", help="which recipe; repeatable; default: the server's"
     )
-    parser.add_argument("--prompts", type=int, default=100, help="0: none, and no cues")
+    parser.add_argument("--prompts", type=int, default=100, help="0: none")
+    parser.add_argument("--cues", type=int, help="prompts with a cue in the middle; default: half as many")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--long-seconds", type=float, default=600.0, help="length of the drift streams; 0: none")
     parser.add_argument("--streams", type=int, default=4, help="how many of those")
@@ -221,6 +224,7 @@ def main() -> None:
         return
     plan = EvaluationPlan(
         prompts=options.prompts,
+        cues=options.prompts // 2 if options.cues is None else options.cues,
         seconds=options.seconds,
         long_seconds=options.long_seconds,
         streams=options.streams,

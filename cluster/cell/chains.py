@@ -88,6 +88,7 @@ class ChainPort:
             capacity=min(one.capacity for one in each),
             batch_limit=min(one.batch_limit for one in each),
             mixes_kinds=all(one.mixes_kinds for one in each),
+            joint_ops=min(one.joint_ops for one in each),
             forward_s=max(one.forward_s for one in each),
             shape_s=tuple(map(_slowest, zip(*(one.shape_s for one in each), strict=False))),
             chain_length=len(each),

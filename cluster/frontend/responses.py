@@ -95,6 +95,7 @@ WIRE_LEVELS: dict[Level, pb.Level] = {
     Level.CLEAN: pb.LEVEL_CLEAN,
     Level.OUTPUT: pb.LEVEL_OUTPUT,
     Level.INPUT: pb.LEVEL_INPUT,
+    Level.STAGGERED: pb.LEVEL_STAGGERED,
 }
 
 
@@ -235,6 +236,10 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         window_frames=recipe.window_frames or 0,
         sink_frames=recipe.sink_frames,
         first_frames=recipe.blocks.first_frames or 0,
+        commit_step=recipe.context.commit_step,
+        commit_label=recipe.context.commit_label,
+        lag=recipe.context.lag,
+        both_ways=recipe.context.both_ways,
         cue_rule=_CUE_RULES[recipe.cues.change],
         keep_sinks=recipe.cues.keep_sinks,
     )

@@ -33,7 +33,7 @@ many further claims as its worker can have dispatches: by then the ops before th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
@@ -70,9 +70,12 @@ class PageTable:
     def reads(self, block: int) -> tuple[PageId, ...]:
         """All pages that `block` attends to, in canonical order, its own among them.
 
-        The block is the last one claimed, or the one before it.
+        The block is the last one claimed, or the one before it, or where blocks step together any that is not finished.
         """
-        return self.read_of(self._pages_at(block)[: self.window.count(block)], block)
+        pages = self._pages_at(block)
+        if self.window.behind:
+            return tuple([pages[slot] for slot in self.window.in_order(self._written(block))])
+        return self.read_of(pages[: self.window.count(block)], block)
 
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
         """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
@@ -85,7 +88,7 @@ class PageTable:
 
         They lie in different slots.
         """
-        reads = tuple(self.pages[slot] for slot in sorted(map(self.window.slot, frames)))
+        reads = tuple(self.pages[slot] for slot in self.window.in_order(frames))
         return Pages(reads=reads, writes=tuple(self.pages[slot] for slot in self.window.own_slots(block)))
 
     def move_sinks(self, window: Window) -> None:
@@ -99,16 +102,20 @@ class PageTable:
 
     def _pages_at(self, block: int) -> tuple[PageId, ...]:
         """The pages by slot as they were when `block` was the last one claimed."""
-        return self.pages if block + 1 >= self.claimed else self._with(self.before, self.claimed - 1)
+        if block + 1 >= self.claimed or self.window.behind:  # there every block has slots of its own
+            return self.pages
+        return self._with(self.before, self.claimed - 1)
 
     def _lacks(self, block: int) -> bool:
         """Whether some of the frames that `block` would attend to were never written."""
         start = self.rebuilt_from
         return start > 0 and self.window.oldest(block) < self.window.blocks.first_frame(start)
 
-    def _written(self, block: int) -> list[int]:
+    def _written(self, block: int) -> Sequence[int]:
         """The frames that `block` would attend to, as far as they were written, its own among them."""
         start, lead, blocks = self.rebuilt_from, self.rebuilt_lead, self.window.blocks
+        if not start:
+            return self.window.frames(block)
         moved = self.window.sink_frames if self.window.sinks_from else range(0)
         frames = self.window.frames(block)
         return [frame for frame in frames if frame in moved or not lead <= blocks.block_of(frame) < start]
@@ -157,9 +164,9 @@ class PagePool:
 
     def allocate(self, window: Window, *, spare: int = 0) -> PageTable:
         """A table of fresh pages, `spare` more for a spare block; NoCapacity if there are not so many."""
-        pages = self._take(window.size + spare)
+        pages = self._take(window.slots + spare)
         self._mapped.update(pages)
-        return PageTable(window, pages[: window.size], spare=pages[window.size :])
+        return PageTable(window, pages[: window.slots], spare=pages[window.slots :])
 
     def claim(self, table: PageTable, block: int) -> None:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.

@@ -107,6 +107,9 @@ class Ability:
     """How many ops one forward may serve: as many as are exact and pay; 1 means no batching."""
     mixes_kinds: bool = False
     """Whether it has proved that denoise ops and commits may share a forward."""
+    joint_ops: int = 0
+    """How many ops of one stream that read one another's pages may go together in a forward, as it has proved
+    (recipe/joint.py); 0: it has tried none."""
     forward_s: float = 0.0
     """Calibrated time of one op (a forward, or the full decode of a block); 0 if it is unknown."""
     tiny_s: float = 0.0

@@ -90,6 +90,7 @@ class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEVEL_CLEAN: _ClassVar[Level]
     LEVEL_OUTPUT: _ClassVar[Level]
     LEVEL_INPUT: _ClassVar[Level]
+    LEVEL_STAGGERED: _ClassVar[Level]
 
 class Change(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -165,6 +166,7 @@ LEVEL_UNSPECIFIED: Level
 LEVEL_CLEAN: Level
 LEVEL_OUTPUT: Level
 LEVEL_INPUT: Level
+LEVEL_STAGGERED: Level
 CHANGE_UNSPECIFIED: Change
 CHANGE_SWAP: Change
 CHANGE_RECACHE: Change
@@ -559,7 +561,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "cue_rule", "keep_sinks")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -568,6 +570,10 @@ class Recipe(_message.Message):
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     SINK_FRAMES_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_STEP_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_LABEL_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
     CUE_RULE_FIELD_NUMBER: _ClassVar[int]
     KEEP_SINKS_FIELD_NUMBER: _ClassVar[int]
     digest: str
@@ -578,9 +584,13 @@ class Recipe(_message.Message):
     window_frames: int
     sink_frames: int
     first_frames: int
+    commit_step: int
+    commit_label: float
+    lag: int
+    both_ways: bool
     cue_rule: CueRule
     keep_sinks: bool
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ...) -> None: ...
 
 class CodecOption(_message.Message):
     __slots__ = ("codec", "min_quality", "max_quality", "default_quality")

@@ -71,7 +71,7 @@ class FleetTally:
         self.joined = dict.fromkeys(Role, 0)
         self.lost = {(role, cause): 0 for role in Role for cause in Loss if cause is not Loss.ENDED}
         self.lane_moves = 0
-        self.renewals = {rule: 0 for rule in CueRule if rule is not CueRule.SWAP}
+        self.renewals: dict[CueRule, int] = {rule: 0 for rule in CueRule if rule is not CueRule.SWAP}
 
     def join(self, event: WorkerJoined) -> None:
         """Count a worker that has joined."""

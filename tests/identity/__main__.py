@@ -53,6 +53,7 @@ from workers.models.api import Compute
 from workers.models.text import load_text_encoder
 from workers.models.weights import ModelInfo
 from workers.peers import MeetingPoint
+from workers.simulated.workers import JOINT_OPS
 from workers.start.loading import load_worker
 from workers.start.spec import WorkerSpec
 
@@ -209,7 +210,7 @@ def _loaded(layout: Layout, spec: WorkerSpec) -> Weights:
 def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
     loaded = load_worker(spec)
     mixes = layout.batch_limit > 1
-    ability = Ability(capacity=spec.capacity, batch_limit=layout.batch_limit, mixes_kinds=mixes)
+    ability = Ability(capacity=spec.capacity, batch_limit=layout.batch_limit, mixes_kinds=mixes, joint_ops=JOINT_OPS)
     introduction = replace(loaded.introduction, ability=ability)
     if not layout.broken:
         return Ready(introduction, loaded.fresh, spec.meeting_point)
@@ -316,9 +317,14 @@ async def _serve(layout: Layout, model: Path, device: str, seeds: Sequence[int],
                 group.create_task(admitted(seed))
 
 
+def can_be(layout: Layout, model: Path) -> bool:
+    """Whether the layout is one for its recipe: streams whose blocks step together cannot be forked."""
+    return not layout.forked or served_info(model, layout.recipe).recipe.joint is None
+
+
 def by_hand(model: Path, seed: int, blocks: int, recipe: str = "") -> list[str]:
     """Hashes of the simulated model's x0."""
-    latents = expected_latents(served_info(model, recipe), PROMPTS[seed % len(PROMPTS)], seed)
+    latents = expected_latents(served_info(model, recipe), PROMPTS[seed % len(PROMPTS)], seed, blocks=blocks)
     return [sha256(block).hexdigest() for block in islice(latents, blocks)]
 
 
@@ -378,6 +384,7 @@ def main(*, seeds: int, blocks: int, recipes: str, broken: bool) -> None:
             layouts = [layout for layout in LAYOUTS if layout.split == 1 or device != SIMULATED]
             for recipe in names:
                 here = [replace(layout, recipe=recipe, broken=broken) for layout in layouts]
+                here = [layout for layout in here if can_be(layout, model)]
                 for row in matrix(here, model, device, expected(model, device, range(seeds), blocks, recipe)):
                     click.echo(row)
                     wrong += bool(row.wrong) is not broken

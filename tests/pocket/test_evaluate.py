@@ -90,7 +90,7 @@ def test_a_cue_is_seen_when_it_shows_and_not_before() -> None:
 
 
 def test_evaluation_of_the_world_itself_is_perfect() -> None:
-    plan = evaluate.EvaluationPlan(prompts=6, seconds=6, long_seconds=66, streams=2, seed=1)
+    plan = evaluate.EvaluationPlan(prompts=6, cues=3, seconds=6, long_seconds=66, streams=2, seed=1)
     report = evaluate.evaluate(sources.world_source, plan)
     assert [report[name] for name in ("color", "shape", "motion", "background")] == [1, 1, 1, 1]
     assert report["after_cue"] == {"color": 1, "shape": 1, "motion": 1, "background": 1}

@@ -84,7 +84,7 @@ def finished(model: Model, script: Script) -> Iterator[bytes]:
             values = lane.run(latents, text, timestep, block)
             last = step + 1 == recipe.step_count
             added = b"" if last else arithmetic.noise(seed, block, step + 1)
-            latents = arithmetic.denoised(values, added, geometry)
+            latents = arithmetic.denoised(values[-1], added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
                 lane.run(latents, text, recipe.commit_timestep(step), block)
         yield latents

@@ -87,7 +87,7 @@ class ContiguousLanes:
     attention: Attend = explicit_attention
     lanes: dict[str, dict[int, dict[int, tuple[Tensor, Tensor]]]] = field(default_factory=dict)
 
-    def _visible(self, first: int, count: int) -> list[int]:
+    def visible(self, first: int, count: int) -> list[int]:
         """Frames a block sees (HiAR's rule: own frames, sinks, the end of the past), in canonical order."""
         end, sinks = first + count, self.sink_frames
         if self.window_frames is None:
@@ -104,7 +104,7 @@ class ContiguousLanes:
             timestep_BF=torch.full((batch, count), timestep),
             position_BF=torch.tensor([own] * batch),
             conditioning=Conditioning(text=text),
-            attention=_Pass(self.lanes.setdefault(lane, {}), own, self._visible(first, count), self.attention),
+            attention=_Pass(self.lanes.setdefault(lane, {}), own, self.visible(first, count), self.attention),
         )
 
     def denoise(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> Tensor:

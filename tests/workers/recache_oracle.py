@@ -1,7 +1,7 @@
 """The oracle of streams that recache: a plain loop, and between two blocks what LongLive says, on whole tensors.
 
-What is read for which block comes from tests.core.support.recached, which was written from the paper. A joint recache is
-one long forward here. Shape suffixes as in oracle.py.
+What is read for which block comes from tests.core.support.recached, which was written from the paper. A joint recache
+is one long forward here. Shape suffixes as in oracle.py.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Recaching:
                 return steps, 0.0
             case Level.INPUT:
                 return lane, times[lane]
-            case Level.OUTPUT:
+            case _:
                 return lane + 1, (*times, 0.0)[lane + 1]
 
     def generate(
         self, texts: Mapping[int, Tensor], recaches: Collection[int], noise: NoiseFn, blocks: int
     ) -> list[Tensor]:
-        """The x0 [1, F, C, H, W] of the blocks; `texts` by the blocks they apply from, `recaches` those that recache."""
+        """The x0 [1, F, C, H, W] of the blocks; `texts` by the blocks they apply from; `recaches` are those blocks."""
         recipe, steps = self.recipe, self.recipe.step_count
         with torch.inference_mode():
             for block in range(blocks):

@@ -1,4 +1,4 @@
-"""What a denoise worker keeps between ops: the last output of each lane, and the texts of the prompts in use."""
+"""What a denoise worker keeps between ops: the last outputs of each lane, and the texts of the prompts in use."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ Text = TypeVar("Text")
 
 
 class LaneMemory(Generic[Latents, Text]):
-    """Its size is constant for each session: one output for each of its lanes here, one text for each prompt in use."""
+    """Its size is constant for each session: in each of its lanes here one output for each block that is not finished,
+    and one text for each prompt in use."""
 
     def __init__(self) -> None:
-        self._outputs: dict[tuple[SessionId, int], Latents] = {}
-        """The output of the last denoise op of each (session, lane)."""
+        self._outputs: dict[tuple[SessionId, int, int], Latents] = {}
+        """The output of the last denoise op of each (session, lane, block)."""
         self._texts: dict[ConditioningRef, Text] = {}
 
     @property
     def sessions(self) -> set[SessionId]:
         """Sessions that something is kept for."""
-        return {session for session, _ in self._outputs} | {ref.session for ref in self._texts}
+        return {session for session, _, _ in self._outputs} | {ref.session for ref in self._texts}
 
     def keep(self, work: ForwardWork, output: Latents) -> None:
-        """Remember the output of a denoise op, in place of the one before it in its lane."""
-        self._outputs[work.session, work.lane] = output
+        """Remember the output of a denoise op, in place of the one before it of its block in its lane."""
+        self._outputs[work.session, work.lane, work.block] = output
 
     def output(self, work: ForwardWork) -> Latents:
-        """The output of the last denoise op in the lane of `work`; UnknownPeer if there was none."""
-        key = (work.session, work.lane)
+        """The output of the last denoise op of the block in the lane of `work`; UnknownPeer if there was none."""
+        key = (work.session, work.lane, work.block)
         if key not in self._outputs:
-            raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output to start from")
+            raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output of block {work.block}")
         return self._outputs[key]
+
+    def committed(self, work: ForwardWork) -> None:
+        """Drop what the lane keeps of a block that was committed: nothing starts from it any more."""
+        self._outputs.pop((work.session, work.lane, work.block), None)
 
     def text(self, order: Forward, encode: Callable[[bytes], Text]) -> Text:
         """The text of the order's prompt version, encoded once; UnknownPeer if its features were never sent."""

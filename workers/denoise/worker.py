@@ -18,6 +18,7 @@ from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
+from workers.denoise.apart import apart
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
@@ -59,16 +60,6 @@ class _Running:
         """Wait for them."""
         self.work.wait()
         return tuple(map(tensor_to_bytes, self.landing))
-
-
-def _read_one_another(works: list[ForwardWork]) -> bool:
-    """Whether an op reads pages that a later one of the same forward writes."""
-    later: set[PageId] = set()
-    for work in reversed(works):
-        if not later.isdisjoint(work.pages.reads):
-            return True
-        later.update(work.pages.writes)
-    return False
 
 
 class DenoiseWorker:
@@ -126,7 +117,7 @@ class DenoiseWorker:
     def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed | Later:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done.
 
-        Ops that read what later ones of the same forward write mean nothing alone: they fail together.
+        Those that read what others of the batch write are one thing with them, and run and fail together.
         """
         try:
             running = self._forward(batch)
@@ -136,20 +127,25 @@ class DenoiseWorker:
                 made=lambda: Done(sequence=sequence, outputs=running.outputs(), seconds=running.work.wait()),
             )
         except OP_ERRORS:
-            if len(batch) == 1 or _read_one_another([forward.work for forward in batch]):
+            parts = apart(batch)
+            if len(parts) == 1:
                 raise
-        outputs: list[bytes] = []
+        found: dict[int, bytes] = {}
         reasons: dict[SessionId, str] = {}
-        for forward in batch:
+        for part in parts:
+            forwards = tuple([batch[item] for item in part])
+            sent = [item for item in part if batch[item].work.returns.are_sent]
             try:
-                outputs += self._forward((forward,)).outputs()
+                made = self._forward(forwards).outputs()
             except OP_ERRORS as error:
-                reasons[forward.work.session] = reason_of(error)
-                outputs += [NOTHING] * forward.work.returns.are_sent
+                reasons |= dict.fromkeys([forward.work.session for forward in forwards], reason_of(error))
+                made = (NOTHING,) * len(sent)
+            found |= dict(zip(sent, made, strict=True))
+        outputs = tuple([found[item] for item in sorted(found)])
         if not reasons:
-            return Done(sequence=sequence, outputs=tuple(outputs))
+            return Done(sequence=sequence, outputs=outputs)
         reason = next(iter(reasons.values()))
-        return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=tuple(outputs))
+        return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=outputs)
 
     def _forward(self, batch: tuple[Forward, ...]) -> _Running:
         """Give the device one forward over the batch; the latents of those of its ops whose outputs are sent."""
@@ -159,6 +155,9 @@ class DenoiseWorker:
             sent = self._advanced([forward.work for forward in batch], inputs)
             running = _Running(work=work, landing=tuple(map(work.land, sent)))
             work.finish()
+        for forward in batch:
+            if forward.work.kind is Kind.COMMIT:
+                self._memory.committed(forward.work)
         return running
 
     def _advanced(self, works: list[ForwardWork], inputs: Inputs) -> list[Tensor]:

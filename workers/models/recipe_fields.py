@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
@@ -27,6 +27,8 @@ class RecipeFields:
     block_limit: int | None = None
     commit_step: int = 0
     commit_label: float | None = None
+    lag: int = 0
+    both_ways: bool = False
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
 
@@ -34,14 +36,8 @@ class RecipeFields:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            context=Context(
-                level=self.level,
-                window_frames=self.window_frames,
-                sink_frames=self.sink_frames,
-                commit_step=self.commit_step,
-                commit_label=self.commit_label,
-            ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
+            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
             block_limit=self.block_limit,

@@ -73,6 +73,19 @@ def no_pages(count: int, reach: Reach) -> NDArray[np.uint8]:
     return np.zeros((count, reach.layers, HASH_BYTES), np.uint8)
 
 
+def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[int]) -> bytes:
+    """What enters the first layer of a forward."""
+    return mix(b"forward", latents, text, numbers(timestep, *positions))
+
+
+def leaving(value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
+    """What leaves a layer that `value` enters: `seen` is what it reads of it in the pages [page, byte], in order.
+
+    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one.
+    """
+    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []))
+
+
 def forward(
     latents: bytes,
     text: bytes,
@@ -88,33 +101,24 @@ def forward(
     """
     values = [entering(latents, text, timestep, positions)]
     for layer in range(context.shape[1]):
-        values.append(after_layer(values[-1], context[:, layer], turns))
+        values.append(leaving(values[-1], context[:, layer], turns))
     return tuple(values)
 
 
-def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[int]) -> bytes:
-    """What enters the first layer of a forward."""
-    return mix(b"forward", latents, text, numbers(timestep, *positions))
+def left_by(value: bytes, positions: Sequence[int]) -> NDArray[np.uint8]:
+    """What a forward leaves of a layer in the pages of its own frames [page, byte]: each a hash and the position.
 
-
-def after_layer(value: bytes, context: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
-    """What leaves a layer that `value` enters and that reads this of pages [page, byte], in order; see `forward`."""
-    return mix(value, context.tobytes(), *([numbers(*turns)] if turns else []))
-
-
-def pages_of(values: Sequence[bytes], positions: Sequence[int]) -> NDArray[np.uint8]:
-    """What a forward leaves in the pages of its own frames [page, layer, byte]: each time a hash and the position.
-
-    `values` are what enters each layer, and last what leaves it. The hash begins at another byte in each page, so that
-    they differ also where all positions are 0.
+    The hash begins at another byte in each, so that they differ also where all positions are 0.
     """
-    kept = [value[_POSITION_BYTES:] for value in values[:-1]]
-    content = b"".join(
-        value[start:] + value[:start] + struct.pack("<Q", position)
-        for start, position in enumerate(positions)
-        for value in kept
-    )
-    return np.frombuffer(content, np.uint8).reshape(len(positions), len(kept), HASH_BYTES)
+    kept = value[_POSITION_BYTES:]
+    turned = ((kept[start:] + kept[:start], position) for start, position in enumerate(positions))
+    content = b"".join(value + struct.pack("<Q", position) for value, position in turned)
+    return np.frombuffer(content, np.uint8).reshape(len(positions), HASH_BYTES)
+
+
+def pages_of(values: tuple[bytes, ...], positions: Sequence[int]) -> NDArray[np.uint8]:
+    """The same of all layers [page, layer, byte], by what `forward` returns."""
+    return np.stack([left_by(value, positions) for value in values[:-1]], axis=1)
 
 
 def are_written(pages: NDArray[np.uint8]) -> bool:
@@ -122,9 +126,9 @@ def are_written(pages: NDArray[np.uint8]) -> bool:
     return bool(pages[:, 0, :_POSITION_BYTES].any(axis=1).all())
 
 
-def denoised(values: Sequence[bytes], added_noise: bytes, geometry: Geometry) -> bytes:
-    """Output of a denoise op after its forward; `added_noise` is empty where the output is x0."""
-    return latents_of(mix(b"denoised", values[-1], added_noise), geometry)
+def denoised(left: bytes, added_noise: bytes, geometry: Geometry) -> bytes:
+    """Output of a denoise op, by what left the last layer of its forward; `added_noise` is empty where it is x0."""
+    return latents_of(mix(b"denoised", left, added_noise), geometry)
 
 
 def noised(latents: bytes, sigma: float, added_noise: bytes, geometry: Geometry) -> bytes:

@@ -61,7 +61,8 @@ class FakeWorker:
             case Task(order=Decode() as order):
                 return Done(sequence=message.sequence, segment=self._decode(order))
             case Task(order=tuple() as batch):
-                return Done(sequence=message.sequence, outputs=tuple(self.lanes.forward(*batch)))
+                outputs = self.lanes.batch(batch)
+                return Done(sequence=message.sequence, outputs=tuple(outputs))
             case EncodeText():
                 return Encoded(conditioning=message.conditioning, tensor=message.prompt.encode(), notice="")
             case Forget():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +12,22 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId
+from workers.denoise.apart import apart
 from workers.denoise.lane_memory import LaneMemory
 from workers.messages import Forward
 from workers.simulated.arithmetic import (
     REACH,
     Reach,
-    after_layer,
     are_written,
     denoised,
     entering,
     latents_of,
+    leaving,
+    left_by,
     mix,
     no_pages,
     noise,
     noised,
-    pages_of,
 )
 
 
@@ -42,44 +42,54 @@ class SimulatedLanes:
         self.memory: LaneMemory[bytes, bytes] = LaneMemory()
         """The outputs by lane, and what stands for the texts."""
 
-    def forward(self, *batch: Forward) -> list[bytes]:
-        """The ops of one forward; the outputs of those that are sent.
+    def batch(self, orders: Sequence[Forward]) -> list[bytes]:
+        """Ops of one dispatch; the outputs that are sent, in order. See `forward`."""
+        found: dict[int, list[bytes]] = {}
+        for part in apart(orders):
+            if len(part) == 1:
+                found[part[0]] = self.forward(orders[part[0]])
+            else:
+                found |= zip(part, self._together([orders[item] for item in part]), strict=True)
+        return [output for item in sorted(found) for output in found[item]]
 
-        InternalFault, UnknownPeer or IndexError if one cannot be meant. In each layer all of them write their pages
-        before any reads.
-        """
-        written = {page for order in batch for page in order.work.pages.writes}
-        values = [[self._entering(order, written)] for order in batch]
+    def forward(self, order: Forward) -> list[bytes]:
+        """One op; its output if it is sent. InternalFault, UnknownPeer or IndexError if it cannot be meant."""
+        return self._together([order])[0]
+
+    def _together(self, orders: Sequence[Forward]) -> list[list[bytes]]:
+        """Ops that read what others of them write: in each layer all write before any reads."""
+        texts = [self.memory.text(order, lambda features: mix(b"text", features)) for order in orders]
+        self._check([order.work for order in orders])
+        values = [self._entering(order, text) for order, text in zip(orders, texts, strict=True)]
         for layer in range(self.reach.layers):
-            for order, found in zip(batch, values, strict=True):
-                own = pages_of((found[-1], b""), order.work.key_positions)
-                self.pages[list(order.work.pages.writes), layer] = own[:, 0]
-            for order, found in zip(batch, values, strict=True):
-                context = self._context(order.work, layer)
-                found.append(after_layer(found[-1], context, order.work.read_turns))
-        pairs = zip(batch, values, strict=True)
-        return [sent for order, found in pairs for sent in self._outputs(order.work, found)]
+            for order, value in zip(orders, values, strict=True):
+                self.pages[list(order.work.pages.writes), layer] = left_by(value, order.work.key_positions)
+            reads = [self._seen(order.work, layer) for order in orders]
+            values = [
+                leaving(value, seen, order.work.read_turns)
+                for order, value, seen in zip(orders, values, reads, strict=True)
+            ]
+        return [self._put_out(order.work, value) for order, value in zip(orders, values, strict=True)]
 
-    def _entering(self, order: Forward, written: AbstractSet[PageId]) -> bytes:
-        """What enters the first layer of an op; `written` are the pages that its forward writes."""
+    def _entering(self, order: Forward, text: bytes) -> bytes:
         work = order.work
-        text = self.memory.text(order, lambda features: mix(b"text", features))
-        self._check(work, written)
         return entering(self._input(order), text, work.times.timesteps[0], work.positions)
 
-    def _context(self, work: ForwardWork, layer: int) -> NDArray[np.uint8]:
-        """What an op reads in one layer; its own pages are zeros in it."""
+    def _seen(self, work: ForwardWork, layer: int) -> NDArray[np.uint8]:
+        """What an op reads of a layer in the pages of others, in order; its own count as zeros."""
         reads = list(work.pages.reads)
         context = self.pages[reads, layer]
         context[[reads.index(page) for page in work.pages.writes]] = 0
         return context
 
-    def _outputs(self, work: ForwardWork, values: Sequence[bytes]) -> list[bytes]:
+    def _put_out(self, work: ForwardWork, left: bytes) -> list[bytes]:
+        """The output of an op, if it is sent."""
         if work.kind is Kind.COMMIT:
+            self.memory.committed(work)
             return []
         key = work.noise
         added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.step + 1)
-        latents = denoised(values, added, self._geometry(work))
+        latents = denoised(left, added, self._geometry(work))
         if work.returns.are_kept:
             self.memory.keep(work, latents)
         return [latents] if work.returns.are_sent else []
@@ -93,13 +103,15 @@ class SimulatedLanes:
         """That of the blocks of a session: each recipe has its own."""
         return self.geometry.divided(BlockPlan(frames=len(work.positions)))
 
-    def _check(self, work: ForwardWork, written: AbstractSet[PageId]) -> None:
-        self.check_page(min(work.pages.reads))
-        self.check_page(max(work.pages.reads))
-        others = [page for page in work.pages.reads if page not in written]
-        if not are_written(self.pages[others]):
-            blank = next(page for page in others if not are_written(self.pages[[page]]))
-            raise InternalFault(f"page {blank} is read before it was written")
+    def _check(self, works: Sequence[ForwardWork]) -> None:
+        written = {page for work in works for page in work.pages.writes}
+        for work in works:
+            self.check_page(min(work.pages.reads))
+            self.check_page(max(work.pages.reads))
+            others = [page for page in work.pages.reads if page not in written]
+            if not are_written(self.pages[others]):
+                blank = next(page for page in others if not are_written(self.pages[[page]]))
+                raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
         """What an op starts from, with the noise that it adds to that."""

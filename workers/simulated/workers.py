@@ -29,6 +29,8 @@ from workers.simulated.text import simulated_text
 from workers.site import site_with
 
 _CPU = torch.device("cpu")
+JOINT_OPS = 1000
+"""Whatever goes together is one forward: there can be no more ops than steps and one."""
 
 
 class SimulatedDenoiseWorker:
@@ -46,7 +48,7 @@ class SimulatedDenoiseWorker:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
-                outputs = self._lanes.forward(*batch)
+                outputs = self._lanes.batch(batch)
                 yield Done(sequence=message.sequence, outputs=tuple(outputs))
             case Forget():
                 self._lanes.memory.forget(message)
@@ -179,7 +181,9 @@ class SimulatedModel:
         self.meeting_point = meeting_point
         digest = simulated_digest(model, device.reach)
         depth = device.reach.layers if role is Role.DENOISE else device.reach.latents
-        ability = Ability(capacity=capacity, numerics=digest, replay_depth=depth)  # results depend on nothing else
+        joint_ops = JOINT_OPS if role is Role.DENOISE else 0
+        # Results depend on nothing else.
+        ability = Ability(capacity=capacity, joint_ops=joint_ops, numerics=digest, replay_depth=depth)
         self.introduction = Introduction(
             worker=worker, role=role, ability=ability, model_digest=digest, sites=(site_with("simulated"),)
         )

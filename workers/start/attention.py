@@ -63,7 +63,7 @@ class Extent:
         tokens = info.geometry.tokens_per_frame
         return Extent(
             queries=tokens * info.recipe.blocks.frames,
-            keys=tokens * info.recipe.page_count,
+            keys=tokens * info.recipe.window.size,
             heads=info.dit.num_heads,
             head_dim=info.dit.head_dim,
         )

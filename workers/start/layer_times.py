@@ -58,7 +58,7 @@ def measured_times(folder: Path, info: ModelInfo, compute: Compute, attention: A
     torch.set_num_threads(1)  # as where the worker computes
     denoiser = weights.load_denoiser(folder, info, compute, range(1))
     recipe, geometry, device = info.recipe, info.geometry, denoiser.device
-    frames, pages = recipe.blocks.frames, range(recipe.page_count)
+    frames, pages = recipe.blocks.frames, range(recipe.window.size)
     memory = PageMemory(denoiser.page_shape(geometry.tokens_per_frame), len(pages), device=device, dtype=denoiser.dtype)
     with torch.inference_mode():
         text = denoiser.encode_text(torch.zeros(1, *denoiser.text_shape, device=device))

@@ -36,6 +36,7 @@ from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.site import site_of
 from workers.start.attention import Extent, choose
+from workers.start.joint_trial import joint_like_apart
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
 from workers.start.probe import (
@@ -105,11 +106,15 @@ class LoadedWorker:
         _log.info("worker %s: %s", spec.worker, numerics)
         subjects = {shape: subject.by(each) for shape, each in one_of_each_shape(info.recipe, *spec.recipes).items()}
         profiles = {shape: self._profiled(each, numerics) for shape, each in subjects.items()}
-        self.profile = Profiles(own=profiles.pop(info.recipe.shape), others=profiles)
+        self.profile = Profiles(
+            own=profiles.pop(info.recipe.shape), others=profiles, joint_ops=self._joint_ops(subject)
+        )
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        peak_bytes = max(forward_peak_bytes(each, limit) for each in subjects.values())
+        joint = [(subject.by(each), each.joint.live) for each in (info.recipe, *spec.recipes) if each.joint]
+        sizes = [*((each, limit) for each in subjects.values()), *joint]
+        peak_bytes = max(forward_peak_bytes(each, size) for each, size in sizes)
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
         )
@@ -190,6 +195,19 @@ class LoadedWorker:
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
+    def _joint_ops(self, subject: Subject) -> int:
+        """How many ops of one stream may go together, as far as the served recipes want it and all goes well."""
+        wanted = [
+            (each.joint.live, each, each.joint) for each in (self._info.recipe, *self._spec.recipes) if each.joint
+        ]
+        most = 0
+        for live, recipe, joint in sorted(wanted, key=lambda each: each[0]):
+            if not joint_like_apart(subject.by(recipe), joint):
+                _log.warning("worker %s: %d ops of one stream in one forward give other bits", self._spec.worker, live)
+                break
+            most = live
+        return most
+
     def _profiled(self, subject: Subject, numerics: Numerics) -> BatchProfile:
         """What batches are good for, measured now or at an earlier start."""
         spec = self._spec
@@ -200,7 +218,7 @@ class LoadedWorker:
 
         if not spec.profiles:
             return measure()
-        largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
+        largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.window.size))
         key = key_of(self._digest, subject, spec.compute, numerics, max_batch=largest)
         return cached(Path(spec.profiles), key, measure)
 

@@ -71,6 +71,8 @@ class Profiles:
     """Of the model's own recipe."""
     others: Mapping[tuple[int, int], BatchProfile] = field(default_factory=dict)
     """By `Recipe.shape`."""
+    joint_ops: int = 0
+    """The most ops that go together in a served recipe and were tried with success, if all smaller ones were."""
 
     @property
     def limit(self) -> int:
@@ -83,6 +85,7 @@ class Profiles:
             capacity=pages,
             batch_limit=self.limit,
             mixes_kinds=self.limit > 1 and all(each.mixes_kinds for each in (self.own, *self.others.values())),
+            joint_ops=self.joint_ops,
             forward_s=self.own.forward_s.get(1, 0.0),
             shape_s=tuple(ShapeTime(*shape, each.forward_s[1]) for shape, each in self.others.items()),
             numerics=numerics,
@@ -90,8 +93,9 @@ class Profiles:
         )
 
     def __str__(self) -> str:
+        joint = (f"up to {self.joint_ops} ops of one stream together",) if self.joint_ops else ()
         shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages), each in self.others.items())
-        return "; ".join([str(self.own), *shapes])
+        return "; ".join([str(self.own), *shapes, *joint])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,7 @@ class Trial:
         self._recipe = recipe
         self._device = denoiser.device
         shape = denoiser.page_shape(geometry.tokens_per_frame)
-        self._memory = PageMemory(shape, size * recipe.page_count, device=denoiser.device, dtype=denoiser.dtype)
+        self._memory = PageMemory(shape, size * recipe.window.size, device=denoiser.device, dtype=denoiser.dtype)
         fill(self._memory)
         texts = (seeded(item, Purpose.TEXT, denoiser.text_shape) for item in range(size))
         self._texts = [denoiser.encode_text(text_TC[None].to(self._device)) for text_TC in texts]
@@ -163,7 +167,7 @@ class Trial:
 
         What goes in is the same on every device, so what comes out differs only if something rounds differently.
         """
-        return digest_of(*self.result(range(1), self._recipe.page_count))
+        return digest_of(*self.result(range(1), self._recipe.window.size))
 
     def committed(self, items: range, pages: int, frames: int | None = None) -> Tensor:
         """The K/V that the same items leave if all are commits."""
@@ -178,7 +182,7 @@ class Trial:
 
     def forward_s(self, size: int) -> float:
         """Seconds of one forward over the first `size` items with a full window."""
-        return seconds_of(lambda: self.run(range(size), self._recipe.page_count), self._device)
+        return seconds_of(lambda: self.run(range(size), self._recipe.window.size), self._device)
 
     def _shapes(self) -> list[tuple[int, int]]:
         """How many pages the blocks of a stream read, and how many frames each makes."""
@@ -196,8 +200,8 @@ class Trial:
 
     def fused_like_apart(self) -> bool:
         """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
-        commit = self._pages(0, self._recipe.page_count)
-        own = self._pages(1, self._recipe.page_count).writes
+        commit = self._pages(0, self._recipe.window.size)
+        own = self._pages(1, self._recipe.window.size).writes
         denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own, turns=commit.turns)
         written = [*commit.writes, *own]
         blank_YUPLND = torch.full_like(self._memory.export(written), torch.nan)
@@ -225,7 +229,7 @@ class Trial:
         return min(found, default=None)
 
     def _pages(self, item: int, pages: int, frames: int | None = None) -> ItemPages:
-        first = item * self._recipe.page_count
+        first = item * self._recipe.window.size
         reads = tuple(range(first, first + pages))
         turns = tuple(range(pages)) if self._recipe.positions.turn_reads and item % 2 == 0 else ()
         return ItemPages(reads=reads, writes=reads[-(frames or self._recipe.blocks.frames) :], turns=turns)
@@ -263,7 +267,7 @@ def forward_peak_bytes(subject: Subject, size: int) -> int:
         return 0
     with torch.inference_mode():
         trial = Trial(subject, size=size)
-        return peak_bytes(lambda: trial.run(range(size), subject.recipe.page_count), subject.denoiser.device)
+        return peak_bytes(lambda: trial.run(range(size), subject.recipe.window.size), subject.denoiser.device)
 
 
 def least_s(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
@@ -319,7 +323,7 @@ def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
     Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
     """
     torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
-    max_batch = min(max_batch, pages // subject.recipe.page_count)
+    max_batch = min(max_batch, pages // subject.recipe.window.size)
     with torch.inference_mode():
         forward_s, limit = _worthwhile(subject, max_batch)
         if limit == 1:

@@ -63,7 +63,7 @@ def key_of(model_digest: str, subject: Subject, compute: Compute, numerics: Nume
         compute=replace(compute, device=_device_name(subject.denoiser.device)),
         numerics=numerics,
         tokens_per_block=subject.geometry.tokens_per_frame * recipe.blocks.frames,
-        window_pages=recipe.page_count,
+        window_pages=recipe.window.size,
         turns_reads=recipe.positions.turn_reads,
         first_frames=recipe.blocks.lead,
         max_batch=max_batch,

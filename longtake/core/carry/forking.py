@@ -51,6 +51,14 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
     return parent
 
 
+def check_apart(parent: Session) -> None:
+    """InvalidField if no stream can go on from the middle of this one, because its blocks step together."""
+    if parent.graph.joint is not None:
+        allowed = "a session whose blocks are denoised one after the other: those of this recipe step together, so the "
+        allowed += "first ones of a fork would read the past at other steps than they do here"
+        raise InvalidField("open.fork.session", parent.id, allowed)
+
+
 def is_present(block: int, parent: Session) -> bool:
     """Whether a fork at this block is one of the parent where it is."""
     return block == parent.next_block and parent.state in _ALLOWED

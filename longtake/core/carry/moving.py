@@ -184,6 +184,8 @@ class Mover:
         origin.pool.release(session.place.tables[move.lane])
         table = target.arriving.pop(move.image)
         session.place = session.place.with_lane(move.lane, target.id, table)
+        if session.progress.riding is not None:
+            session.progress.riding.carried()
         target.sessions.add(session.id)
         self._end(move)
         self._done(move)
@@ -239,8 +241,9 @@ class Mover:
     def _withdraw(self, session: Session, lane: int, worker: Worker) -> None:
         """Take what would begin a block off the ready list."""
         for number in session.graph.in_lane[lane]:
-            if session.graph.chains[number].begins_block:
-                ticket = session.ticket(number, session.progress.next(number))
+            block = session.progress.next(number)
+            if session.graph.chains[number].begins_block and not session.progress.is_replay(number, block):
+                ticket = session.ticket(number, block)
                 if ticket in worker.ready:
                     worker.ready.drop(ticket)
 

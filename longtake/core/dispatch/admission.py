@@ -120,9 +120,10 @@ def _asks(cell: Cell, session: Session, limit: float | None = None) -> tuple[Ask
         demand=demands.lane,
         realtime=session.is_realtime,
         limit=cell.limits.load_limit if limit is None else limit,
+        joint_ops=session.graph.joint.live if session.graph.joint else 0,
         avoids=session.avoids,
     )
-    return lanes, replace(lanes, count=1, demand=demands.slot)
+    return lanes, replace(lanes, count=1, demand=demands.slot, joint_ops=0)
 
 
 def _take(cell: Cell, session: Session, homes: Homes) -> Place:
@@ -158,7 +159,7 @@ def fits_at_all(cell: Cell, session: Session) -> bool:
     lanes, slot = _asks(cell, session)
     room: Counter[str] = Counter()
     for worker in cell.workers.values():
-        if worker.role is Role.DENOISE:
+        if worker.role is Role.DENOISE and worker.joined.ability.joint_ops >= lanes.joint_ops:
             room[worker.numerics] += worker.capacity // lanes.demand.units
     denoisers, decoders = (cell.fleet.ranking(role) for role in (Role.DENOISE, Role.DECODE))
     in_time = denoisers.could_hold(lanes) and decoders.could_hold(slot)

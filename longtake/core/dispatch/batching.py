@@ -11,8 +11,10 @@ D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are writ
 what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
 Not so where the lane is renewed between the two.
 
-Joint ops. Blocks that are committed anew jointly read one another, so they are one dispatch for that very reason, as
-large as they are; nobody else is in it, so that it is always the same forward.
+Joint ops. Where blocks step together (recipe/joint.py) only the first of the ops that go together is on the ready list,
+and takes all the others along, the oldest block first, whatever the batch limit: the worker has said that it can do so
+many. Mates join if there is room beside them, and if they all read as many pages. Blocks that are committed anew
+jointly (recipe/renewals.py) are one dispatch, too, as large as it is, in which there is nobody else.
 
 As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
 that has a deadline no more ops without one than it still has time for.
@@ -40,6 +42,8 @@ _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
 _ALONE = {kind: frozenset({kind}) for kind in Kind}
 
 Tickets = tuple[Ticket, ...]
+Shape = tuple[object, ...]
+"""What ops of one forward have in common."""
 
 
 class Batching:
@@ -52,11 +56,13 @@ class Batching:
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = self._first(worker, now_s=now_s)
-        if (joint := self._joint(first)) is not None:
-            session, chain = self._cell.sessions[first.session], joint[0]
-            return tuple(session.ticket(chain, block) for block in joint[1])
-        if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
-            return (first,)
+        if (renewal := self._renewal(first)) is not None:
+            return renewal
+        riders = self._riders(first)
+        if worker.batch_limit <= len(riders) or first.op.kind is Kind.DECODE:
+            return riders
+        if len(riders) > 1:
+            return self._together(worker, first, _FORWARDS, now_s=now_s) if worker.mixes_kinds else riders
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
         if not worker.mixes_kinds:
             return batch
@@ -66,14 +72,14 @@ class Batching:
         room = worker.batch_limit - len(batch)
         return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
 
-    def _joint(self, ticket: Ticket) -> tuple[int, range] | None:
-        """The chain and the blocks of the ops that must go together with this one, and with no others; else None."""
+    def _renewal(self, ticket: Ticket) -> Tickets | None:
+        """The ops of a joint renewal that must go together with this one, and with no others; else None."""
         session = self._cell.sessions[ticket.session]
         if not session.progress.again:
             return None
         chain = session.graph.number_of(ticket.op)
         blocks = session.progress.again.joint(chain)
-        return None if blocks is None else (chain, blocks)
+        return None if blocks is None else tuple(session.ticket(chain, block) for block in blocks)
 
     def has_no_deadline(self, worker: Worker) -> bool:
         """Whether no op that is ready for the worker has a deadline."""
@@ -92,7 +98,8 @@ class Batching:
         ready, shape = worker.ready, self._shape(first)
         mates, left_s = [], math.inf
         for ticket in ready:
-            if ticket.op.kind not in kinds or self._shape(ticket) != shape or self._joint(ticket) is not None:
+            is_mate = kinds >= self._kinds(ticket) and self._renewal(ticket) is None
+            if not is_mate or self._shape(ticket) != shape:
                 left_s = min(left_s, ready[ticket].deadline_s)
             elif ticket != first:
                 mates.append(ticket)
@@ -103,7 +110,30 @@ class Batching:
         spare_s, op_s = ready[first].deadline_s - now_s, worker.timing.op_s
         while chosen and (1 + len(chosen)) * op_s > spare_s and ready[chosen[-1]].deadline_s == math.inf:
             chosen.pop()
-        return (first, *chosen)
+        return self._with_riders((first, *chosen), worker.batch_limit)
+
+    def _with_riders(self, chosen: Tickets, limit: int) -> Tickets:
+        """All ops that these take along, as many of them as have room."""
+        batch: Tickets = ()
+        for ticket in chosen:
+            riders = self._riders(ticket)
+            if batch and len(batch) + len(riders) > limit:
+                break
+            batch = (*batch, *riders)
+        return batch
+
+    def _riders(self, ticket: Ticket) -> Tickets:
+        """The ops of its session that go together with one that is ready, itself among them."""
+        session = self._cell.sessions[ticket.session]
+        riding, number = session.progress.riding, session.graph.number_of(ticket.op)
+        if riding is None or not riding.is_one_of_them(number, ticket.op.block):
+            return (ticket,)
+        return tuple([session.ticket(*op) for op in riding.ops])
+
+    def _kinds(self, ticket: Ticket) -> frozenset[Kind]:
+        """The kinds of the ops that it takes along, which may change from one time to the next."""
+        riding = self._cell.sessions[ticket.session].progress.riding
+        return _ALONE[ticket.op.kind] if riding is None or ticket.op.kind is Kind.DECODE else _FORWARDS
 
     def _fused_with(self, worker: Worker, batch: Tickets, *, now_s: float) -> Iterator[Ticket]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
@@ -114,7 +144,7 @@ class Batching:
                 if follower is not None:
                     yield follower
 
-    def _follower(self, commit: Ticket, shape: tuple[int, int], *, now_s: float) -> Ticket | None:
+    def _follower(self, commit: Ticket, shape: Shape, *, now_s: float) -> Ticket | None:
         """The denoise op of the next block in the lane of a commit, if it can run beside it."""
         session, op = self._cell.sessions[commit.session], commit.op
         if session.renewal(op) is not None:
@@ -123,7 +153,8 @@ class Batching:
         chain = graph.chain_of(op)
         number, block = graph.number_of(Op(Kind.DENOISE, op.step, 0)), op.block + 1
         if (
-            session.kin.forks  # a fork shares the lane between these two ops
+            graph.joint is not None
+            or session.kin.forks  # a fork shares the lane between these two ops
             or not session.place.tables[chain.lane or 0].spare
             or session.shape(graph.op(number, block)) != shape
             or progress.next(number) != block
@@ -136,5 +167,16 @@ class Batching:
     def _urgency(self, ticket: Ticket) -> Urgency:
         return self._cell.urgency(self._cell, ticket)
 
-    def _shape(self, ticket: Ticket) -> tuple[int, int]:
-        return self._cell.sessions[ticket.session].shape(ticket.op)
+    def _shape(self, ticket: Ticket) -> Shape:
+        """What all ops of a forward have in common; ops that go together and differ in it have no mates."""
+        session = self._cell.sessions[ticket.session]
+        riders = self._riders(ticket)
+        if len(riders) == 1:
+            return session.shape(ticket.op)
+        newest = riders[-1].op.block
+        reads_later = [session.graph.chain_of(rider.op).reads_later for rider in riders]
+        shapes = {
+            session.shape(rider.op._replace(block=newest) if later else rider.op)
+            for rider, later in zip(riders, reads_later, strict=True)
+        }
+        return shapes.pop() if len(shapes) == 1 else (ticket.session,)

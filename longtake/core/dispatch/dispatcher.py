@@ -136,7 +136,7 @@ class Dispatcher:
         if chain.kind is Kind.DECODE:
             return False
         session.virtual_time += 1.0
-        return session.prompts.send_to(worker.id, session.version(session.graph.op(chain.number, block)))
+        return session.prompts.send_to(worker.id, session.conditioning(session.graph.op(chain.number, block)).version)
 
 
 def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:

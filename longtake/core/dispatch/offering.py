@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from longtake.core.cell import Cell
 from longtake.core.errors import InternalFault
@@ -93,13 +93,15 @@ class Offers:
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
         """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
-        progress, begins = session.progress, chain.begins_block
-        begins = begins and not progress.is_replay(chain.number, block)
+        progress, riding = session.progress, session.progress.riding
+        begins = chain.begins_block and not progress.is_replay(chain.number, block)
         if begins and session.graph.can_renew and due(session, chain.lane or 0, block) is not None:
             return False
-        may_be_held = begins and (chain.number == session.graph.first or session.lane_holds)
+        may_be_held = begins and (riding or chain.number == session.graph.first or session.lane_holds)
         if may_be_held and self._is_held(session, chain, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
+        if riding is not None and may_be_held:
+            return self._may_go_together(session, riding.ops)
         for need in chain.needs:
             needed, back, _ = need
             done = needed == beside or progress.has_done(needed, block - back)
@@ -107,6 +109,17 @@ class Offers:
             if not done and not self._is_on_its_way(session, chain, need, block - back):
                 return False
         return True
+
+    def _may_go_together(self, session: Session, ops: Collection[tuple[int, int]]) -> bool:
+        """The same of ops that go together: what they need is done, goes before, or is one of them."""
+        progress, rows = session.progress, session.graph.chains
+        return all(
+            (need.chain, block - need.back) in ops
+            or progress.has_done(need.chain, block - need.back)
+            or self._is_on_its_way(session, rows[number], need, block - need.back)
+            for number, block in ops
+            for need in rows[number].needs
+        )
 
     def _is_on_its_way(self, session: Session, chain: Chain, need: Need, block: int) -> bool:
         """Whether what an op of `chain` needs was sent to the same worker, and nothing has to travel from it."""
@@ -125,7 +138,7 @@ class Offers:
         return bool(holds)
 
     def _wake_at(self, session: Session) -> None:
-        at_s = session.flow.earliest_start_s(session.next_block, geometry=session.geometry)
+        at_s = session.flow.earliest_start_s(session.paced_block, geometry=session.geometry)
         if self._wake_s.get(session.id) != at_s:
             self._wake_s[session.id] = at_s
             heapq.heappush(self._wakes, (at_s, session.id))
@@ -148,10 +161,14 @@ class Offers:
 
     def withdraw(self, session: Session) -> None:
         """Take the session's next block off the ready list, if its first op is there: it may not begin now."""
-        ticket = session.ticket(session.graph.first, session.progress.next(session.graph.first))
+        graph, progress = session.graph, session.progress
+        begins = (graph.first,) if graph.joint is None else graph.in_lane[0]
+        nexts = [(chain, progress.next(chain)) for chain in begins]
+        tickets = [session.ticket(*each) for each in nexts if not progress.is_replay(*each)]
         for worker in session.place.workers:
-            if ticket in self._cell.workers[worker].ready:
-                self._cell.workers[worker].ready.drop(ticket)
+            for ticket in tickets:
+                if ticket in self._cell.workers[worker].ready:
+                    self._cell.workers[worker].ready.drop(ticket)
 
     def check(self) -> None:
         """State that no op which may run was overlooked; InternalFault names one that is on no ready list.

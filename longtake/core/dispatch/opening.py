@@ -49,6 +49,7 @@ def petition(event: Open, cell: Cell) -> Petition:
         cues.note(session, request)
     if event.fork is None or parent is None:
         return Petition(session=session)
+    forking.check_apart(parent)
     block = event.fork.block
     if block is None or forking.is_present(block, parent):
         forking.check(event, parent)

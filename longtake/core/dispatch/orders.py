@@ -31,10 +31,11 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     chain = graph.chain_of(op)
     lane = chain.lane or 0
     table = session.place.tables[lane]
-    renewal = session.renewal(op) if session.progress.again else None
+    renewal = session.renewal(op)
     frames = () if renewal is None else renewal.reads(block)
     places = graph.places(block) if renewal is None else graph.recipe.positions.of(renewal.window, block, frames)
-    pages = Pages(reads=table.reads(block), writes=table.writes(block)) if renewal is None else table.of(frames, block)
+    seen = session.next_block - 1 if chain.reads_later else block
+    pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(
         session=session.id,
         lane=lane,

@@ -165,6 +165,7 @@ class RoleFleet:
                 even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,
                 numerics=worker.numerics,
+                joint_ops=worker.joined.ability.joint_ops,
             ),
         )
 
@@ -201,7 +202,7 @@ class Fleet:
         self._depths = Depths()
         self._retentions: dict[Graph, Retention] = {}
         self._rates = Rates.of(graph, geometry)
-        pages = graph.window.size + limits.spare_pages(graph.blocks)
+        pages = self._pages(graph)
         self._peers = {
             Role.DENOISE: RoleFleet(self._rates.lane_ops_per_s, Ranking(lack=Lack.PAGES, least=pages)),
             Role.DECODE: RoleFleet(self._rates.blocks_per_s, Ranking(lack=Lack.SLOTS)),
@@ -228,7 +229,7 @@ class Fleet:
         known = self._demands.get((graph, decoder))
         if known is None:
             own = Rates.of(graph, session.geometry)
-            pages = graph.window.size + self._limits.spare_pages(graph.blocks)
+            pages = self._pages(graph)
             forward, decode = self.op_costs(graph)
             lane = Demand(units=pages, time=forward * own.lane_ops_per_s / self._rates.lane_ops_per_s)
             slot = Demand(time=self._cost(decoder) * decode * own.blocks_per_s / self._rates.blocks_per_s)
@@ -254,7 +255,11 @@ class Fleet:
 
     def serve(self, graph: Graph) -> None:
         """There may be sessions of this recipe as well."""
-        self.ranking(Role.DENOISE).may_need(graph.window.size + self._limits.spare_pages(graph.blocks))
+        self.ranking(Role.DENOISE).may_need(self._pages(graph))
+
+    def _pages(self, graph: Graph) -> int:
+        """Pages of a lane; where blocks step together nothing is left to fuse."""
+        return graph.window.slots + (0 if graph.joint else self._limits.spare_pages(graph.blocks))
 
     def retention(self, graph: Graph) -> Retention:
         """Which latents are kept of sessions with this recipe."""

@@ -165,7 +165,7 @@ class Worker:
     def new_table(self, session: Session, demand: Demand) -> PageTable:
         """Take the pages of one more lane; NoCapacity if too few are free."""
         window = session.graph.window
-        return self.pool.allocate(window, spare=demand.units - window.size)
+        return self.pool.allocate(window, spare=demand.units - window.slots)
 
     def release(self, session: Session, demands: Demands) -> None:
         """Free everything the session holds here; nothing if it was here only before the worker joined again."""

@@ -57,7 +57,7 @@ def times(model: Model, measured: Measured = MEASURED) -> PlanTimes:
 
 def forward_s(model: Model, measured: Measured = MEASURED) -> Figure:
     """Seconds of a forward with a full window, host time included: the mean of D and C as they occur in a block."""
-    frames, like = model.recipe.page_count, PRESETS[measured.preset]
+    frames, like = model.recipe.window.size, PRESETS[measured.preset]
     same = (model.transformer, model.block_tokens) == (like.transformer, like.block_tokens)
     if same and frames in measured.denoise_s:
         forwards, denoises = Graph(model.recipe).forwards_per_block, model.recipe.step_count

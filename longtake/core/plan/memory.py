@@ -105,7 +105,7 @@ def footprint(model: Model, occupant: Occupant, *, lane_pages: int) -> Footprint
             text = sizes.text_kv * layers // model.transformer.layers
             # An op gathers the pages of one layer where they do not lie in one run, batch mates copy their prompts'
             # K/V, and a page on its way to host memory is copied on the device first, because it lies in pieces.
-            gathered = model.recipe.page_count * sizes.page // model.transformer.layers
+            gathered = model.recipe.window.size * sizes.page // model.transformer.layers
             op = model.block_activations * value_bytes + gathered + text
             return Footprint(
                 weights_bytes=model.transformer.weights(channels, layers) * value_bytes,

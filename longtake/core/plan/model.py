@@ -133,7 +133,7 @@ class Model:
     @property
     def window_tokens(self) -> int:
         """Keys that a forward with a full window attends to."""
-        return self.recipe.page_count * self.geometry.tokens_per_frame
+        return self.recipe.window.size * self.geometry.tokens_per_frame
 
     @property
     def block_tokens(self) -> int:

@@ -8,9 +8,11 @@ the scheduler walks the chains of a graph.
     OUTPUT   D(s,n) <- D(s-1,n), C(s,n-1)      C(s,n) <- D(s,n), C(s,n-1)      a lane per step
     CLEAN    D(s,n) <- D(s-1,n), C(n-1)        C(n)   <- D(S-1,n)              one lane
     INPUT    D(s,n) <- D(s-1,n), D(s,n-1)      no commit                       a lane per step
+    STAGG.   D(s,n) <- D(s-1,n), D(s+L,n-1)    C(n)   <- D(S-1,n)              one lane; C(n-1) for steps past S-1
     all      V(n)   <- D(S-1,n), V(n-1)
 
-A chain is all ops of one kind and step, one a block, in the order of their blocks.
+A chain is all ops of one kind and step, one a block, in the order of their blocks. At level STAGGERED what D(s,n) needs
+of the block before is done in the same iteration (joint.py), so ops of several chains go together or not at all.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.ops import Chain, Kind, Need, Noised, Op, Returns, Times
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.sources import source
+
+_ONE_LANE = (Level.CLEAN, Level.STAGGERED)
+"""The levels at which all steps read one lane, of finished blocks, and each starts from what that keeps."""
 
 
 def _rows(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
@@ -39,7 +44,7 @@ def chains(recipe: Recipe) -> Iterator[Chain]:
     lanes = [_lane(recipe, step) for step in range(recipe.step_count)]
     for number, (kind, step) in enumerate(rows):
         commits, decodes = kind is Kind.COMMIT, kind is Kind.DECODE
-        in_lane = commits or (recipe.level is Level.CLEAN and kind is Kind.DENOISE and step > 0)
+        in_lane = commits or (recipe.level in _ONE_LANE and kind is Kind.DENOISE and step > 0)
         yield Chain(
             number=number,
             kind=kind,
@@ -52,11 +57,19 @@ def chains(recipe: Recipe) -> Iterator[Chain]:
             times=_times(recipe, kind, step),
             returns=_returns(recipe, kind, step),
             entered_step=_entered_step(recipe, kind, step),
-            begins_block=kind is Kind.DENOISE and not in_lane,
+            begins_block=not decodes if recipe.joint else kind is Kind.DENOISE and not in_lane,
             input_is_in_lane=in_lane,
-            # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
-            lanes_left=() if decodes else tuple(lanes[step + (not commits) :]),
+            lanes_left=() if decodes else _lanes_left(recipe, lanes, kind, step),
+            reads_later=kind is Kind.DENOISE and recipe.context.both_ways,
         )
+
+
+def _lanes_left(recipe: Recipe, lanes: list[int], kind: Kind, step: int) -> tuple[int, ...]:
+    """The lanes of the forwards to come, each as often as it takes the time of one op."""
+    if recipe.joint is not None and kind is Kind.DENOISE:  # each step to come is one forward over all live blocks
+        return (0,) * ((recipe.step_count - 1 - step) * recipe.joint.live)
+    # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+    return tuple(lanes[step + (kind is Kind.DENOISE) :])
 
 
 def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int], int]]:
@@ -66,7 +79,7 @@ def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int]
         case Kind.DENOISE:
             own = [((Kind.DENOISE, step - 1), 0)] if step else []
             return [*own, (_before(recipe, kind, step), 1)]
-        case Kind.COMMIT if recipe.level is Level.CLEAN:
+        case Kind.COMMIT if recipe.level in _ONE_LANE:
             return [(last, 0)]
         case Kind.COMMIT:
             return [((Kind.DENOISE, step), 0), (_before(recipe, kind, step), 1)]
@@ -81,7 +94,7 @@ def _before(recipe: Recipe, kind: Kind, step: int) -> tuple[Kind, int]:
 
 
 def _lane(recipe: Recipe, step: int) -> int:
-    return 0 if recipe.level is Level.CLEAN else step
+    return 0 if recipe.level in _ONE_LANE else step
 
 
 def _times(recipe: Recipe, kind: Kind, step: int) -> Times:
@@ -102,7 +115,10 @@ def _noised(recipe: Recipe) -> Noised | None:
 
 
 def _returns(recipe: Recipe, kind: Kind, step: int) -> Returns:
-    """A commit starts from what its lane keeps, and so does every later step of a level that has one lane."""
+    """A commit starts from what its lane keeps, and so does every later step of a level that has one lane.
+
+    What blocks that step together put out is sent as well: with it they can be taken up anywhere in the middle.
+    """
     last = step + 1 == recipe.step_count
     match recipe.level:
         case _ if kind is not Kind.DENOISE:

@@ -18,6 +18,9 @@ class Level(Enum):
     """t_{s+1}: a lane and a commit per step (HiAR, arXiv 2603.08703)."""
     INPUT = "input"
     """t_s: a lane per step, no commit at all; the denoise pass leaves its own K/V."""
+    STAGGERED = "staggered"
+    """t_{s + lag} of the block before, t_{s + 2 lag} of the one before that, …, at last 0: they step together in joint
+    ops. One lane, one commit per block (CMDM; Rolling Forcing, arXiv 2509.25161)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +37,17 @@ class Context:
     little noise for as long as the window holds it (Ca2-VDM, arXiv 2411.16375, section 3.2); 0: it is read clean."""
     commit_label: float | None = None
     """The timestep that the model is told of what it commits; None: that of the entry."""
+    lag: int = 0
+    """Steps that a block has done when the next one begins; only at level STAGGERED."""
+    both_ways: bool = False
+    """Whether blocks that are not finished read the later ones, too; only at level STAGGERED."""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
 
     def further(self) -> dict[str, object]:
         """The fields that recipes did not always have, where they are not what they were before."""
-        fields = ("commit_step", "commit_label")
+        fields = ("commit_step", "commit_label", "lag", "both_ways")
         least = Context(level=self.level, window_frames=self.window_frames)
         values = {name: getattr(self, name) for name in fields}
         return {name: value for name, value in values.items() if value != getattr(least, name)}
@@ -54,3 +61,5 @@ class Context:
             yield InvalidField("recipe.commit_step", self.commit_step, "0 (no noise), or an entry from 1 to 999")
         if self.commit_label is not None and not -1 <= self.commit_label <= 1000:
             yield InvalidField("recipe.commit_label", self.commit_label, "a timestep from 0 to 1000, or -1")
+        if self.lag < 0:
+            yield InvalidField("recipe.lag", self.lag, "0 or more steps")

@@ -14,7 +14,9 @@ from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -27,6 +29,10 @@ class Described(Protocol):
     def blocks(self) -> BlockPlan: ...
     @property
     def context(self) -> Context: ...
+    @property
+    def steps(self) -> StepPlan: ...
+    @property
+    def joint(self) -> Joint | None: ...
     @property
     def window_frames(self) -> int | None: ...
     @property
@@ -177,6 +183,57 @@ RULES = (
         "past is read",
     ),
     Rule(
+        name="a lag that says nothing",
+        first=("lag",),
+        second=("level",),
+        is_broken=lambda recipe: (recipe.context.level is Level.STAGGERED) is not (recipe.context.lag > 0),
+        why="at level staggered a block begins when the one before has done so many steps, 1 or more; at the others it "
+        "begins when what it reads is done",
+    ),
+    Rule(
+        name="a lag of more than all steps",
+        first=("lag",),
+        second=("steps",),
+        is_broken=lambda recipe: recipe.context.lag > len(recipe.steps.ladder),
+        why="a block would begin when the one before has done more steps than there are; at most it begins after all "
+        "of them, as at level clean",
+    ),
+    Rule(
+        name="blocks of several sizes that step together",
+        first=("first_frames",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.level is Level.STAGGERED and recipe.blocks.lead != recipe.blocks.frames,
+        why="blocks that step together are one forward, whose blocks all make as many frames",
+    ),
+    Rule(
+        name="places that change where blocks step together",
+        first=("positions",),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is Level.STAGGERED and recipe.positions.stream is Numbering.LISTED
+        ),
+        why="in one forward a frame would stand in another place for each of the blocks that read it",
+    ),
+    Rule(
+        name="both ways where nothing is shared",
+        first=("both_ways",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.both_ways and recipe.context.level is not Level.STAGGERED,
+        why="a block can read a later one only if both are denoised at once",
+    ),
+    Rule(
+        name="a window that does not hold the blocks that read one another",
+        first=("window_frames",),
+        second=("both_ways", "lag", "steps", "frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.context.both_ways
+            and recipe.joint is not None
+            and recipe.window_frames is not None
+            and recipe.window_frames < recipe.sink_frames + (1 + recipe.joint.ahead) * recipe.blocks.frames
+        ),
+        why="both ways every block reads all that are not finished, so the window must hold the sinks and all of those",
+    ),
+    Rule(
         name="blocks that read one another in a lane of a step",
         first=("cue_change",),
         second=("level",),
@@ -210,6 +267,13 @@ RULES = (
         second=("sink_frames", "window_frames"),
         is_broken=lambda recipe: _meets_sinks(recipe) and _halves_blocks(recipe),
         why="whole blocks are committed anew, so sinks and window must be whole blocks",
+    ),
+    Rule(
+        name="a recache where blocks step together",
+        first=("cue_change",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.cues.change is not CueRule.SWAP and recipe.context.level is Level.STAGGERED,
+        why="there is no moment at which no block is in the middle of its steps",
     ),
 )
 """All rules, in the order in which they are told."""

@@ -27,6 +27,8 @@ class Graph:
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
         self.numbers = range(len(self.chains))
         """The numbers of all chains."""
+        self.joint = recipe.joint
+        """How ops of several blocks go together in one forward; None: each goes for itself."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
         self.sink_blocks = self.blocks.block_of(recipe.sink_frames - 1) + 1 if recipe.sink_frames else 0
@@ -119,8 +121,21 @@ class Graph:
         """The op whose K/V later blocks read in `lane`."""
         return self.op(self.sealing[lane], block)
 
+    def taking_part(self, iteration: int, last_block: int | None) -> tuple[tuple[int, int], ...]:
+        """Chain and block of the ops of an iteration, the oldest block first; there is none of blocks past the last."""
+        assert self.joint is not None
+        blocks = self.joint.taking_part(iteration)
+        if last_block is not None:
+            blocks = range(blocks.start, min(blocks.stop, last_block + 1))
+        steps = ((iteration - self.joint.iteration(0, block), block) for block in blocks)
+        return tuple(
+            [(self.sealing[0] if step == self.step_count else self.first + step, block) for step, block in steps]
+        )
+
     def _woken_by(self, chain: Chain) -> tuple[int, ...]:
-        if chain.number == self.decodes:  # a segment leaves: the playback clock of the whole session may shift
+        if (
+            self.joint is not None or chain.number == self.decodes
+        ):  # a segment leaves: the playback clock of the whole session may shift
             return tuple(self.numbers)
         return tuple(row.number for row in self.chains if any(need.chain == chain.number for need in row.needs))
 

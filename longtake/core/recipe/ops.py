@@ -121,3 +121,5 @@ class Chain:
     """
     lanes_left: tuple[int, ...]
     """Lanes that a block passes through from the end of its op to finished latents: what a deadline must leave."""
+    reads_later: bool = False
+    """Whether its ops read all blocks that have begun, and not only those before their own."""

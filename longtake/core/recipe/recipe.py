@@ -11,6 +11,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
+from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.steps import StepPlan
@@ -55,8 +56,16 @@ class Recipe:
 
     @property
     def lane_count(self) -> int:
-        """Lanes of one session: one per step, or a single one at level CLEAN."""
-        return 1 if self.level is Level.CLEAN else self.step_count
+        """Lanes of one session: one per step, or a single one at the levels CLEAN and STAGGERED."""
+        return 1 if self.level in (Level.CLEAN, Level.STAGGERED) else self.step_count
+
+    @property
+    def joint(self) -> Joint | None:
+        """How blocks step together; None if each has its forwards for itself."""
+        lag, level = self.context.lag, self.level
+        if level is not Level.STAGGERED or not lag:  # such a lag is refused
+            return None
+        return Joint(steps=self.step_count, lag=lag, both_ways=self.context.both_ways)
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -74,8 +83,10 @@ class Recipe:
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
         ring = None if self.window_frames is None else self.window_frames - self.sink_frames
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
-        is_renewed = self.cues.change is not CueRule.SWAP
-        return Window(blocks=self.blocks, size=size, sinks=self.sink_frames, ring=ring, is_renewed=is_renewed)
+        joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
+        behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
+        sinks = self.sink_frames
+        return Window(blocks=self.blocks, size=size, sinks=sinks, ring=ring, behind=behind, is_renewed=is_renewed)
 
     @property
     def renewing(self) -> Renewing:
@@ -85,17 +96,17 @@ class Recipe:
     @property
     def page_count(self) -> int:
         """Pages of one lane: as many as its window has slots."""
-        return self.window.size
+        return self.window.slots
 
     @property
     def shape(self) -> tuple[int, int]:
         """What ops with a full window have in common: how many frames a block makes, and how many pages it reads."""
-        return self.blocks.frames, self.page_count
+        return self.blocks.frames, self.window.size
 
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.page_count - self.sink_frames - self.blocks.frames)
+        past_frames = max(0, self.window.size - self.sink_frames - self.blocks.frames)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -108,16 +119,21 @@ class Recipe:
                 return (*self.timesteps[1:], 0.0)
             case Level.CLEAN:
                 return (self.steps.timestep_of(self.context.commit_step),) * self.step_count
+            case Level.STAGGERED:
+                read = (*self.timesteps, 0.0)
+                return tuple(read[min(step + self.context.lag, self.step_count)] for step in range(self.step_count))
 
     def commit_timestep(self, step: int) -> float:
         """What the model is told of a block that is committed to the lane of `step`.
 
-        It is t_{s+1}, with t_S = 0, and at level CLEAN the label of the context, or else the entry that it names.
+        It is t_{s+1}, with t_S = 0, at level STAGGERED 0, and at CLEAN the label of the context, or else the entry that
+        it names.
         """
         if self.level is Level.CLEAN:
             label = self.context.commit_label
             return self.steps.timestep_of(self.context.commit_step) if label is None else label
-        return 0.0 if step + 1 == self.step_count else self.timesteps[step + 1]
+        is_clean = self.level is Level.STAGGERED or step + 1 == self.step_count
+        return 0.0 if is_clean else self.timesteps[step + 1]
 
     @property
     def commit_sigma(self) -> float:

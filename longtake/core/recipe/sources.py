@@ -26,6 +26,10 @@ def source(recipe: Recipe, op: Op, past: int) -> Op:
             return Op(Kind.COMMIT, 0, past)
         case Level.INPUT:
             return Op(Kind.DENOISE, op.step, past)
+        case Level.STAGGERED:
+            done = recipe.step_count if op.kind is Kind.COMMIT else op.step
+            step = done + recipe.context.lag * (op.block - past)
+            return Op(Kind.DENOISE, step, past) if step < recipe.step_count else Op(Kind.COMMIT, 0, past)
 
 
 def sealing(recipe: Recipe, lane: int) -> Op:

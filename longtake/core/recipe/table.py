@@ -64,7 +64,7 @@ def _whole(value: object) -> int:
 
 
 def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
+    if type(value) is not bool:
         raise ValueError
     return value
 
@@ -120,6 +120,8 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
+        "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
+        "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
     },
     "positions": {
@@ -158,7 +160,10 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={name: name for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label")},
+        fields={
+            name: name
+            for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
+        },
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),

@@ -6,10 +6,15 @@ the one frame that has just left the window, and nothing is ever moved. Until th
 same number, and from then on every slot is read, so what a block reads is always a prefix of the slots. The slots in
 ascending order are the canonical order in which keys are presented to attention: mathematically the order is free, bit
 for bit it is not (floating-point sums are not associative).
+
+Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
+so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
+all the same, by (f - sinks) mod ring.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from longtake.core.recipe.blocks import BlockPlan
@@ -21,15 +26,22 @@ class Window:
 
     blocks: BlockPlan
     size: int
-    """Slots of a lane: the whole window, or every frame of a finite stream that is shorter or has no window."""
+    """Frames that a block reads at most: the whole window, or all of a finite stream that is shorter or has none."""
     sinks: int
     """The first frames of a stream, which every block reads."""
     ring: int | None
-    """Slots in which later frames take turns; None if no frame ever leaves."""
+    """Frames of the window in which later ones take turns; None if no frame ever leaves."""
+    behind: int = 0
+    """Slots that a lane has beside, for what only older blocks read that are not finished."""
     sinks_from: int = 0
     """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
     is_renewed: bool = False
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
+
+    @property
+    def slots(self) -> int:
+        """Slots of a lane."""
+        return self.size + self.behind
 
     @property
     def sink_frames(self) -> range:
@@ -64,23 +76,33 @@ class Window:
         """The slot of a lane in which `frame` lives."""
         if frame < self.sinks_from + self.sinks or self.ring is None:
             return frame - self.sinks_from
+        return self.sinks + (frame - self.sinks) % (self.ring + self.behind)
+
+    def order(self, frame: int) -> int:
+        """Where the keys of `frame` come in the canonical order, among all that a block reads."""
+        if frame < self.sinks_from + self.sinks or self.ring is None:
+            return frame - self.sinks_from
         return self.sinks + (frame - self.sinks) % self.ring
+
+    def in_order(self, frames: Iterable[int]) -> list[int]:
+        """The slots of these frames, which one block reads, in canonical order."""
+        return [self.slot(frame) for frame in sorted(frames, key=self.order)]
 
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
         own = self.blocks.own(block)
-        if (own.stop <= self.size and not self.sinks_from) or self.ring is None:
+        if (own.stop <= self.slots and not self.sinks_from) or self.ring is None:
             return tuple(own)
-        ring, sinks, first = self.ring, self.sinks, self.sinks_from
+        ring, sinks, first = self.ring + self.behind, self.sinks, self.sinks_from
         return tuple([sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own])
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
-        """The slots of what `block` reads and does not write, ascending.
+        """The slots of what is read from `block` on and not written by it, ascending.
 
         They are the whole state of a lane at the boundary before that block.
         """
-        own = set(self.own_slots(block))
-        return tuple(slot for slot in range(self.count(block)) if slot not in own)
+        own, end = set(self.own_slots(block)), self.blocks.own(block).stop
+        return tuple(slot for slot in range(min(end, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""

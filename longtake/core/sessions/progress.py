@@ -26,7 +26,8 @@ from collections.abc import Collection, Iterable, Iterator
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
-from longtake.core.sessions.replay import Replay, Replays, Stretch
+from longtake.core.sessions.replay import Replay, Replays, Stretch, last_of
+from longtake.core.sessions.riding import Riding
 
 
 class Progress:
@@ -47,6 +48,7 @@ class Progress:
         "in_flight",
         "last_block",
         "renewed",
+        "riding",
         "sent",
     )
 
@@ -65,26 +67,27 @@ class Progress:
         self._skipped: dict[int, frozenset[int]] = {}
         """For each block that is not done in every chain, the chains that have no op of it."""
         self.again = Replays()
-        """What is being replayed, by chain; only progress itself may change it."""
         self._attempts: dict[tuple[int, int], int] = {}
         """How often an op was taken back, by chain and block; only of blocks that are not done in every chain."""
         self._late = 0
         """Ops in flight that were taken back."""
         self._journalled: dict[int, int] = {}
         """For lanes that were lost, a block: what earlier ones left in the lane itself is not there."""
+        self.riding = None if graph.joint is None else Riding(self, graph.joint)
+        """What is different if blocks step together; None if each goes for itself."""
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
     def next(self, chain: int) -> int:
         """The block whose op of this chain is to be sent next; while the chain is replayed, that of the replay."""
-        if not self.again:
-            return self.sent[chain]
-        replay = self.again.get(chain)
-        return self.sent[chain] if replay is None or replay.is_sent else replay.next
+        return self.again.next(chain, self.sent[chain]) if self.again else self.sent[chain]
 
     def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
         """The chains among these, with their next block, whose next op waits only for ops that are sent or done."""
         rows = self.graph.chains
+        if self.riding is not None:
+            yield from self.riding.candidates(chains)
+            return
         if self.again:
             for number in chains:
                 replay, block = self.again.get(number), self.next(number)
@@ -105,10 +108,8 @@ class Progress:
 
     def wants(self, chain: int, block: int) -> bool:
         """Whether the stream needs this op at all: not past its last block, and no commit that nobody will read."""
-        if self.last_block is None:
-            return True
-        commits = self.graph.chains[chain].kind is Kind.COMMIT
-        return block < self.last_block if commits else block <= self.last_block
+        last, commits = self.last_block, self.graph.chains[chain].kind is Kind.COMMIT
+        return last is None or block < last + (not commits)
 
     def takes_part(self, chain: int, block: int) -> bool:
         """Whether `block` has an op of this chain."""
@@ -144,7 +145,8 @@ class Progress:
 
     def takes_journalled(self, chain: Chain, block: int) -> bool:
         """Whether an op that starts from what its lane keeps finds nothing there: it was lost with a worker."""
-        return bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)
+        is_lost = bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)
+        return is_lost if self.riding is None else self.riding.takes_journalled(chain, block)
 
     def attempt(self, chain: int, block: int) -> int:
         """How often the op was taken back; 0 for almost all ops."""
@@ -210,14 +212,8 @@ class Progress:
         self._pass_over()
 
     def replay(self, chain: int, reach: int, lead: int = 0) -> Replay | None:
-        """Run the last `reach` ops that are done once more, those of the first `lead` blocks before them.
-
-        None of the chain's ops may be in flight. Returns which ones run again; None if there are none.
-        """
-        until = self.done[chain]
-        start = max(0, until - reach)
-        stretches = (Stretch(range(lead)), Stretch(range(start, until))) if lead < start else (Stretch(range(until)),)
-        return self.run_again(chain, stretches)
+        """Run the last `reach` ops that are done once more, those of the first `lead` blocks before them."""
+        return self.run_again(chain, last_of(self.done[chain], reach, lead))
 
     def run_again(self, chain: int, stretches: Iterable[Stretch], *, is_renewal: bool = False) -> Replay | None:
         """Run these ops of a chain, of which none is in flight, once more; returns them, or None if there are none."""
@@ -233,6 +229,8 @@ class Progress:
         Ops in flight do not count, whether or not they will still report: their workers have said so before.
         """
         rows = [self.graph.chains[number] for number in chains]
+        if self.riding is not None:
+            self.riding.carried()
         known = min((self.done[row.number] for row in rows if row.returns.are_sent), default=None)
         for row in rows:
             self.again.pop(row.number, None)
@@ -264,6 +262,8 @@ class Progress:
         for lane, chains in enumerate(self.graph.in_lane):
             if lane not in lanes:
                 self.lose(chains)
+        if self.riding is not None:
+            self.riding.carried()
         if not slot:
             self.lose((self.graph.decodes,))
 
@@ -313,8 +313,9 @@ class Progress:
 
     @property
     def is_even(self) -> bool:
-        """Whether every block begun is done to the last op, with nothing in flight."""
-        return not self.in_flight and not self.again and len(set(self.done)) == 1
+        """Whether every block begun is done to the last op that can be done now, with nothing in flight."""
+        is_even = len(set(self.done)) == 1 if self.riding is None else self.riding.is_even
+        return is_even and not self.in_flight and not self.again
 
     @property
     def is_whole(self) -> bool:
@@ -333,6 +334,8 @@ class Progress:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
         if self._late or self.replays(lane):
             return None
+        if self.riding is not None:
+            return self.riding.boundary
         counts = {count for chain in self.graph.in_lane[lane] for count in (self.sent[chain], self.done[chain])}
         return counts.pop() if len(counts) == 1 else None
 

@@ -29,6 +29,12 @@ class Stretch(NamedTuple):
         return self.renewal is not None and self.renewal.is_joint
 
 
+def last_of(until: int, reach: int, lead: int = 0) -> tuple[Stretch, ...]:
+    """The last `reach` blocks before `until`, those of the first `lead` ones before them."""
+    start = max(0, until - reach)
+    return (Stretch(range(lead)), Stretch(range(start, until))) if lead < start else (Stretch(range(until)),)
+
+
 @dataclass(slots=True)
 class Replay:
     """The ops of one chain that run again; there is at least one."""
@@ -114,6 +120,11 @@ class Replay:
 
 class Replays(dict[int, Replay]):
     """The replays of a session, by the chains whose ops they are."""
+
+    def next(self, chain: int, otherwise: int) -> int:
+        """The block of the chain's op that is sent next, if one is left that runs again."""
+        replay = self.get(chain)
+        return otherwise if replay is None or replay.is_sent else replay.next
 
     def is_in_order(self, chain: int, needed: int) -> bool:
         """Whether what the next op of a chain needs of this chain comes before it anyway: it is a replay of its own."""

@@ -18,6 +18,7 @@ from functools import cached_property
 
 from longtake.core.limits import Recover
 from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.ops import Kind, Op, Readers
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Turn, recaches
@@ -148,6 +149,8 @@ class Retention:
         """
         for most in sorted({end for runs in kept for _, end in runs}, reverse=True):
             done = self._reached(kept, most, acknowledged)
+            if self.graph.joint is not None:
+                done = self._between(self.graph.joint, done)
             if self._suffices(kept, done, acknowledged, turns):
                 return tuple(done)
         return (0,) * len(self.graph.chains)
@@ -163,6 +166,18 @@ class Retention:
             ends = [ends[-1]] * len(ends)  # of a block in the middle of its steps nothing is known
         done = [ends[max(chain.entered_step, chain.step + 1) - 1] for chain in self.graph.chains]
         done[self.graph.decodes] = min(ends[-1], acknowledged + 1)
+        return done
+
+    def _between(self, joint: Joint, done: list[int]) -> list[int]:
+        """The last point between two iterations at which no more is done of blocks that step together.
+
+        At the end of a stream it is one before the last block began, because where that is is not known here.
+        """
+        steps = [done[chain] for chain in self.graph.in_lane[0][: self.graph.step_count]]
+        iteration = min(joint.iteration(step, count) for step, count in enumerate(steps))
+        for step, chain in enumerate(self.graph.in_lane[0]):  # the commit comes behind the last step
+            done[chain] = joint.begun(iteration, step)
+        done[self.graph.decodes] = min(done[self.graph.decodes], done[self.graph.last])
         return done
 
     def _suffices(

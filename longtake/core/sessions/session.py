@@ -134,6 +134,12 @@ class Session:
         return self.progress.next_block
 
     @property
+    def paced_block(self) -> int:
+        """The block for which there must be credit and time, so that the next op that may be held can go."""
+        riding = self.progress.riding
+        return self.next_block if riding is None else riding.paced_block
+
+    @property
     def last_block(self) -> int | None:
         """No block comes after this one; None while the stream is endless."""
         return self.progress.last_block
@@ -175,7 +181,7 @@ class Session:
         """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
         if self.kin.depends or self.presence.is_away:
             return False  # what it would begin with is not there before its parent has come to it, or nobody looks
-        begins = self.playing and self.flow.has_credit(self.next_block)
+        begins = self.playing and self.flow.has_credit(self.paced_block)
         return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
@@ -189,7 +195,8 @@ class Session:
 
     def conditioning(self, op: Op) -> ConditioningRef:
         """The prompt that a forward is conditioned on: that of its block, unless it commits that anew."""
-        version = self.version(op)
+        renewal = self.renewal(op)
+        version = self.prompts.turn_at(op.block).version if renewal is None else renewal.version
         if self._conditioning is None or self._conditioning.version != version:
             self._conditioning = ConditioningRef(session=self.request.session, version=version)
         return self._conditioning
@@ -198,18 +205,13 @@ class Session:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
         frames, count = self.graph.shape(op.block)
         table = self.place.tables[self.graph.chain_of(op).lane or 0]
-        if self.progress.again and (renewal := self.renewal(op)) is not None:
+        if (renewal := self.renewal(op)) is not None:
             return frames, len(renewal.reads(op.block))
         return frames, table.count(op.block) if table.rebuilt_from else count
 
     def renewal(self, op: Op) -> Renewal | None:
         """What an op that is sent next in its chain, or was sent last, commits anew."""
         return self.progress.again.renewal(self.graph.number_of(op), op.block)
-
-    def version(self, op: Op) -> int:
-        """The version of the prompt that a forward is conditioned on."""
-        renewal = self.renewal(op) if self.progress.again else None
-        return self.prompts.turn_at(op.block).version if renewal is None else renewal.version
 
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
@@ -233,9 +235,7 @@ class Session:
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
         sinks, held = self.graph.lasting_blocks, retention.held(self.prompts.turns, self.kept)
-        versions: tuple[int, ...] = ()
-        if len(self.prompts.turns) > 1:
-            versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
+        versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
         return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)
@@ -249,15 +249,18 @@ class Session:
                 yield hold
         if lane != self.graph.chains[self.graph.first].lane:
             return
+        if self.graph.joint is not None and self.state is State.FINISHING:
+            return  # no block is to come, and those that have begun can only go on together
         block = self.next_block
         begun_again = self.state is State.FINISHING and self.last_block is not None and block <= self.last_block
         if self.state is not State.RUNNING and not begun_again:  # that is a block that was begun, and lost
             yield _HELD_BY_STATE[self.state]
         if self.presence.is_away:
             yield Hold.DETACHED
-        if not self.flow.has_credit(block):
+        paced = self.paced_block
+        if not self.flow.has_credit(paced):
             yield Hold.CREDIT
-        if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
+        if self.flow.earliest_start_s(paced, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
     def struck(self, now_s: float) -> None:
@@ -310,10 +313,8 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        first = max(self.next_block, self.settled_to)
-        if self.progress.renewed.get(self.graph.chains[self.graph.first].lane or 0) == self.next_block:
-            first = max(first, self.next_block + 1)  # the block has begun with what comes before it
-        block = first
+        is_renewed = self.progress.renewed.get(0) == self.next_block  # the block has begun, with what comes before it
+        first = block = max(self.next_block + is_renewed, self.settled_to)
         if request.block is not None:
             block = request.block
         elif request.picture is not None:

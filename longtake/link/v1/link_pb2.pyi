@@ -100,7 +100,7 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s", "numerics", "replay_depth", "site", "shape_s")
+    __slots__ = ("worker", "role", "capacity", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s", "numerics", "replay_depth", "site", "shape_s", "joint_ops")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,7 @@ class Hello(_message.Message):
     REPLAY_DEPTH_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_S_FIELD_NUMBER: _ClassVar[int]
+    JOINT_OPS_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
@@ -129,7 +130,8 @@ class Hello(_message.Message):
     replay_depth: int
     site: Site
     shape_s: _containers.RepeatedCompositeFieldContainer[ShapeTime]
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ..., tiny_s: _Optional[float] = ..., numerics: _Optional[str] = ..., replay_depth: _Optional[int] = ..., site: _Optional[_Union[Site, _Mapping]] = ..., shape_s: _Optional[_Iterable[_Union[ShapeTime, _Mapping]]] = ...) -> None: ...
+    joint_ops: int
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ..., tiny_s: _Optional[float] = ..., numerics: _Optional[str] = ..., replay_depth: _Optional[int] = ..., site: _Optional[_Union[Site, _Mapping]] = ..., shape_s: _Optional[_Iterable[_Union[ShapeTime, _Mapping]]] = ..., joint_ops: _Optional[int] = ...) -> None: ...
 
 class ShapeTime(_message.Message):
     __slots__ = ("frames", "pages", "seconds")

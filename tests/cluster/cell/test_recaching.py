@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.events import CueRequest
-from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import Change, CuePolicy, CueRule
@@ -88,7 +87,7 @@ def right(model: Path, recipe: Recipe, recaches: Sequence[int] = TURNS, seed: in
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 
 
-async def served(model: Path, denoise: int, change: Change | None = None, **limits: int) -> Hashes:
+async def served(model: Path, denoise: int, change: Change | None = None) -> Hashes:
     """A stream of each recipe, all at once over the same workers."""
     recipes = [NamedRecipe(name=name, recipe=recipe) for name, recipe in RECIPES.items()]
     hashes, own = Hashes(model_info().recipe.step_count), weights.load_info(model).recipe
@@ -99,7 +98,7 @@ async def served(model: Path, denoise: int, change: Change | None = None, **limi
         for turn, block in enumerate(TURNS)
     )
     pictures = 1 + 4 * (2 * BLOCKS - 1)
-    async with in_process_engine(model, workers, Limits(**limits), recorder=hashes, recipes=recipes) as engine:
+    async with in_process_engine(model, workers, recorder=hashes, recipes=recipes) as engine:
         hashes.listen(engine)
         await asyncio.gather(
             *(stream(engine, name, PROMPTS[0], recipe=name, cues=cues, picture_limit=pictures) for name in RECIPES)

@@ -14,6 +14,7 @@ from benchmarks.pipeline import (
     LEAST_BLOCKS,
     Setup,
     blocks_per_s,
+    compare,
     measure,
     running_engine,
     specs_for,
@@ -33,6 +34,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.scheduler import Scheduler
 from tests.cluster.cell.world import segments, stream, until_attached
 from tests.workers.model_dir import model_info
@@ -178,6 +180,27 @@ async def test_three_workers_make_one_stream_faster_than_one_ever_could(tmp_path
     assert row.bound == 3
     assert 1 < row.speedup <= 3.05  # how near it comes to 3 depends on who else wants the CPU
     assert row.efficiency == pytest.approx(row.speedup / 3, abs=1e-3)
+
+
+def test_other_recipes_are_bounded_by_their_lanes() -> None:
+    """CLEAN has one lane; at INPUT a forward may follow the last one of its step at once, half apart in two groups."""
+    clean, given = model_info(Level.CLEAN).recipe, model_info(Level.INPUT).recipe
+    assert [speedup_bound(clean, workers=workers, streams=1) for workers in (1, 4)] == [1, 1]
+    assert speedup_bound(clean, workers=4, streams=2) == 2
+    assert speedup_bound(given, workers=8, streams=1) == 3
+    assert speedup_bound(given, workers=3, streams=1, layer_groups=2) == 6
+
+
+async def test_recipes_take_turns_on_one_cell_and_are_told_against_the_own_one(tmp_path: Path) -> None:
+    info = small_pictures(model_info())  # three steps at level OUTPUT: six forwards
+    named = [NamedRecipe(name=level.value, recipe=model_info(level).recipe) for level in (Level.CLEAN, Level.INPUT)]
+    made = setup(tmp_path, info, workers=2, streams=2, blocks=LEAST_BLOCKS, device="simulated:10ms")
+    rows = await compare([made], info, named, rounds=1)
+    assert [(row.recipe, row.forwards_per_block) for row in rows] == [("own", 6), ("clean", 4), ("input", 3)]
+    assert [row.expected for row in rows] == [1, 1.5, 2]
+    for row in rows:  # how near they come depends on who else wants the CPU
+        assert row.ratio == pytest.approx(row.expected, rel=0.25), row
+        assert row.off == pytest.approx(row.ratio / row.expected - 1, abs=1e-3)
 
 
 async def test_a_straggler_shows(tmp_path: Path) -> None:

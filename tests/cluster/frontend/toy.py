@@ -73,11 +73,8 @@ def read(prompt: str) -> PromptParts | None:
 class Words(SimulatedLanes):
     """Lanes whose latents are words instead of numbers."""
 
-    def forward(self, *batch: Forward) -> list[bytes]:
-        """The latents that denoise ops produce."""
-        return [latents for order in batch for latents in self._one(order)]
-
-    def _one(self, order: Forward) -> list[bytes]:
+    def forward(self, order: Forward) -> list[bytes]:
+        """The latents that a denoise op produces."""
         work, prompt = order.work, self.memory.text(order, bytes)
         if work.kind is Kind.COMMIT:
             return []

@@ -100,6 +100,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
             "recipe.sink_frames = 1 with recipe.window_frames = 6",
         ),
     ),
+    "a recache where blocks step together": (
+        {"change": CueRule.WINDOW, "level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.cue_change = recache-window", "recipe.level = staggered"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 

@@ -15,6 +15,7 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import CueId, Role, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.world import Cell
 
 BLOCKS = 16
 
@@ -52,7 +53,7 @@ EVERY = {
 """One of every kind."""
 
 
-def ask(cell: ImageCell, session: SessionId, name: str, block: int | None, change: Change | None = None) -> None:
+def ask(cell: Cell, session: SessionId, name: str, block: int | None, change: Change | None = None) -> None:
     """A cue comes."""
     request = replace(cue(name, block=block, prompt=f"prompt {name}"), change=change)
     cell.send(Cue(now_s=cell.now_s, session=session, request=request))

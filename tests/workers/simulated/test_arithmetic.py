@@ -105,7 +105,7 @@ def test_what_leaves_a_denoise_op_depends_on_everything_that_enters_it(changed: 
             b"y" if change == "latents" else b"x", b"u" if change == "text" else b"t",
             1.0 if change == "timestep" else 2.0, (4,) if change == "position" else (3,), context,
         )  # fmt: skip
-        return arithmetic.denoised(values, arithmetic.noise(1, 2, 3 + (change == "noise")), GEOMETRY)
+        return arithmetic.denoised(values[-1], arithmetic.noise(1, 2, 3 + (change == "noise")), GEOMETRY)
 
     assert output("nothing") == output("nothing") != output(changed)
 
