@@ -24,7 +24,7 @@ from cluster.cell.keeping import Keeping
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.cell.ticking import Ticks
 from cluster.journal.writer import Reached
-from longtake.core.adoption import Adopted, AdoptFailed, Diverged
+from longtake.core.adoption import Adopted, AdoptFailed, Diverged, StepsSettled
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -359,7 +359,7 @@ class Engine:
                 self._send(effect.worker, effect)
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
-            case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal():
+            case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal() | StepsSettled():
                 self.keeping.perform(effect, now_s=self.now_s())
             case GiveUp() if effect.worker in self._workers:
                 self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)

@@ -7,10 +7,13 @@ import logging
 from cluster.cell.durability import Durability, Released, Told
 from cluster.cell.journal import Journal
 from cluster.journal.writer import Reached
-from longtake.core.adoption import Adopted, AdoptFailed
+from longtake.core.adoption import Adopted, AdoptFailed, StepsSettled
 from longtake.core.effects import DropJournal, Inherit, Trim
 from longtake.core.errors import Unavailable
 from longtake.core.work import ForwardWork, LatentRef, SessionId
+
+Kept = Adopted | AdoptFailed | Trim | Inherit | DropJournal | StepsSettled
+"""What is to be kept, or no more."""
 
 _log = logging.getLogger("longtake.journal")
 
@@ -57,7 +60,7 @@ class Keeping:
 
     def latents(self, work: ForwardWork, data: bytes) -> bool:
         """Keep what an op sent. Returns whether it is what an engine before made of the same, if that is known."""
-        ref, version = LatentRef(session=work.session, block=work.block, step=work.step + 1), work.conditioning.version
+        ref, version = LatentRef(session=work.session, block=work.block, step=work.enters), work.conditioning.version
         same = self._journal.put_latents(ref, data, version)
         self.divergences += not same
         if self.durability is not None:
@@ -74,7 +77,7 @@ class Keeping:
         if self.durability is not None:
             self.durability.changed(session)
 
-    def perform(self, effect: Adopted | AdoptFailed | Trim | Inherit | DropJournal, *, now_s: float) -> None:
+    def perform(self, effect: Kept, *, now_s: float) -> None:
         """Keep what is needed still, under the names by which it is needed."""
         match effect:
             case Adopted():

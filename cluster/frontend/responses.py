@@ -200,6 +200,7 @@ class Speaker:
                 part_count=len(starts),
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
+                steps=emit.steps,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
@@ -240,6 +241,10 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         commit_label=recipe.context.commit_label,
         lag=recipe.context.lag,
         both_ways=recipe.context.both_ways,
+        usual_steps=recipe.steps.usual,
+        first_steps=recipe.steps.first,
+        first_blocks=recipe.steps.first_blocks,
+        shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
         cue_rule=_CUE_RULES[recipe.cues.change],
         keep_sinks=recipe.cues.keep_sinks,
     )

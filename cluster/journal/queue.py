@@ -17,6 +17,7 @@ from cluster.journal.writes import (
     WriteEnd,
     WriteLatents,
     WriteRecord,
+    WriteSteps,
 )
 from longtake.core.effects import Trim
 from longtake.core.errors import Unavailable
@@ -116,7 +117,7 @@ class WriteQueue:
                 self.waiting_bytes += size
                 self._latents.append(waiting)
                 self._changed.notify()
-            case WriteRecord() | WriteCue() | WriteEnd() | TakeOver():
+            case WriteRecord() | WriteCue() | WriteSteps() | WriteEnd() | TakeOver():
                 self._facts.append(waiting)
                 self._changed.notify()
 

@@ -29,8 +29,8 @@ from cluster.journal.disk import Disk
 from cluster.journal.files import PROBE, SessionFiles, folder_of
 from cluster.journal.queue import LIMIT_BYTES, Waiting, WriteQueue
 from cluster.journal.reading import StoredSession
-from cluster.journal.records import Head, RecordKind
-from cluster.journal.writes import TakeOver, Write, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from cluster.journal.records import VERSIONS, Head, RecordKind
+from cluster.journal.writes import Durable, TakeOver, Write, WriteCue, WriteEnd, WriteLatents, WriteRecord, WriteSteps
 from longtake.core.work import SessionId
 
 SYNC_S = 2.0
@@ -194,7 +194,7 @@ class JournalWriter:
             match fact.write:
                 case TakeOver(stored=stored):
                     self._take_over(stored)
-                case WriteRecord() | WriteCue():
+                case WriteRecord() | WriteCue() | WriteSteps():
                     numbers.append(fact.number)
                     self._add(fact.write, fact.payload)
         if numbers and not self._save(session):
@@ -202,7 +202,7 @@ class JournalWriter:
         if any(isinstance(fact.write, WriteEnd) for fact in facts):
             self._end(session)
 
-    def _add(self, write: WriteRecord | WriteCue, payload: bytes) -> None:
+    def _add(self, write: Durable, payload: bytes) -> None:
         files = self._sessions.get(write.session)
         match write:
             case WriteRecord(record=record):
@@ -214,6 +214,12 @@ class JournalWriter:
             case WriteCue(cue=cue):
                 if files is not None:
                     files.add_truth(Head(kind=RecordKind.CUE, block=cue.block, version=cue.version), payload)
+            case WriteSteps(settled=settled):
+                if files is not None:
+                    head = Head(
+                        kind=RecordKind.STEPS, block=settled.block, step=settled.load, version=settled.after % VERSIONS
+                    )
+                    files.add_truth(head)
 
     def _save(self, session: SessionId) -> bool:
         """Make durable what was added of record and cues; returns whether it is."""

@@ -111,6 +111,7 @@ class Decoder:
             prompt_version=message.prompt_version,
             data=data,
             keyframe=message.keyframe,
+            steps=message.steps,
             opened=self._stream,
         )
 

@@ -21,6 +21,10 @@ UrgencyRule = Callable[["Cell", Ticket], Urgency]
 """How urgent an op is now."""
 
 
+LoadRule = Callable[["Cell", Session, int, float], int]
+"""Under which load a block of a session is begun now."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Cell:
     """One cell: what it serves, what it allows, who is in it and who works for it."""
@@ -33,10 +37,12 @@ class Cell:
     texts: Texts
     images: Iterator[ImageId]
     """The numbers for images; each is used once."""
-    sessions: dict[SessionId, Session]
-    workers: dict[WorkerId, Worker]
+    sessions: dict[SessionId, Session] = field(default_factory=dict)
+    workers: dict[WorkerId, Worker] = field(default_factory=dict)
     urgency: UrgencyRule
     """Which of the ready ops of a worker goes first."""
+    load_rule: LoadRule
+    """How many steps a block takes that begins, of the lists that its recipe has."""
     journal_bytes: int = 0
     """What the sessions that were let in may need of the journal, together."""
     load_limit: LoadLimit = field(init=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused
+from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused, StepsSettled
 from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
-from longtake.core.facts import Overdue, Renewed
+from longtake.core.facts import LaneMoved, Overdue, Renewed, Stalled
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
@@ -182,6 +182,10 @@ class Emit:
     first_picture: int
     picture_count: int
     prompt_version: int
+    steps: int
+    """Denoising steps that the block took."""
+    load: int = 0
+    """Under which load that was: above 0 they are fewer than usual."""
     slack_s: float | None = None
     """How long before its first picture is due it leaves; below 0 it is late; None if nothing is due yet, or ever."""
 
@@ -285,15 +289,6 @@ class Worked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneMoved:
-    """A lane is at another worker now."""
-
-    session: SessionId
-    origin: WorkerId
-    target: WorkerId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """A session has given up its place."""
 
@@ -307,17 +302,11 @@ class Restored:
     session: SessionId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stalled:
-    """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
-
-    session: SessionId
-
-
 Fact = Worked | Overdue | Renewed | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
 
 Effect = (
     Dispatch
+    | StepsSettled
     | PrepareStream
     | Stow
     | LoadImage

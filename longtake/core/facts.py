@@ -1,11 +1,11 @@
-"""Facts that follow from time alone: nothing is to be done, recorders take note."""
+"""Facts of streams: nothing is to be done, recorders take note."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from longtake.core.recipe.cues import CueRule
-from longtake.core.work import SessionId
+from longtake.core.work import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +26,19 @@ class Renewed:
     block: int
     kind: CueRule
     """How."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMoved:
+    """A lane is at another worker now."""
+
+    session: SessionId
+    origin: WorkerId
+    target: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
+
+    session: SessionId

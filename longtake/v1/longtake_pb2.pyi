@@ -355,7 +355,7 @@ class PromptReading(_message.Message):
     def __init__(self, understood: _Optional[_Iterable[str]] = ..., ignored: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
+    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe", "steps")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
     PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -366,6 +366,7 @@ class Segment(_message.Message):
     PART_COUNT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     index: int
     first_picture: int
     picture_count: int
@@ -376,7 +377,8 @@ class Segment(_message.Message):
     part_count: int
     data: bytes
     keyframe: bool
-    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ...) -> None: ...
+    steps: int
+    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class CueAccepted(_message.Message):
     __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
@@ -561,7 +563,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "usual_steps", "first_steps", "first_blocks", "shed")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -576,6 +578,10 @@ class Recipe(_message.Message):
     BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
     CUE_RULE_FIELD_NUMBER: _ClassVar[int]
     KEEP_SINKS_FIELD_NUMBER: _ClassVar[int]
+    USUAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    SHED_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -590,7 +596,17 @@ class Recipe(_message.Message):
     both_ways: bool
     cue_rule: CueRule
     keep_sinks: bool
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ...) -> None: ...
+    usual_steps: _containers.RepeatedScalarFieldContainer[int]
+    first_steps: _containers.RepeatedScalarFieldContainer[int]
+    first_blocks: int
+    shed: _containers.RepeatedCompositeFieldContainer[StepList]
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+
+class StepList(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CodecOption(_message.Message):
     __slots__ = ("codec", "min_quality", "max_quality", "default_quality")

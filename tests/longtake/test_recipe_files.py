@@ -11,6 +11,7 @@ from cluster.launch.plan import POCKET, model_path
 from longtake.cli.main import run
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.recipes import find_recipe, shipped
 from workers.models import weights
 
@@ -39,7 +40,9 @@ def test_the_recipes_that_ship_are_these() -> None:
         "liveact",
         "ca2-vdm",
         "clean",
+        "longlive-infinite",
         "sinks",
+        "vid-gpt",
         "input",
         "two-step",
         "one-step",
@@ -55,7 +58,11 @@ def test_the_recipes_that_ship_are_these() -> None:
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
+        "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip
+    placed = {name: each.recipe.positions.stream for name, each in made.items()}
+    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9)}
+    assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
 
 
 def test_hiar_is_the_recipe_of_the_pocket_model_and_its_digest_is_what_it_was() -> None:

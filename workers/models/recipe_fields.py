@@ -1,4 +1,4 @@
-"""A recipe in model.json: flat, as it always was."""
+"""The recipe of a model, as its model.json has it: flat, with the block plan as one number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.core.recipe.steps import StepPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeFields:
-    """A recipe as model.json has it: flat, with the block plan as one number."""
+    """The fields of `Recipe.plain`."""
 
     steps: tuple[int, ...]
     shift: float
@@ -29,13 +29,24 @@ class RecipeFields:
     commit_label: float | None = None
     lag: int = 0
     both_ways: bool = False
+    usual_steps: tuple[int, ...] = ()
+    first_steps: tuple[int, ...] = ()
+    first_blocks: int = 0
+    shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
         return Recipe(
-            steps=StepPlan(ladder=self.steps, shift=self.shift),
+            steps=StepPlan(
+                ladder=self.steps,
+                shift=self.shift,
+                usual=self.usual_steps,
+                first=self.first_steps,
+                first_blocks=self.first_blocks,
+                shed=self.shed_steps,
+            ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),

@@ -74,7 +74,7 @@ def check(request: Open, parent: Session) -> None:
     if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block = parent.next_block
-    if parent.progress.renewed.get(0) == block:
+    if parent.progress.again.renewed.get(0) == block:
         raise NoCapacity(f"open.fork: {parent.id} is being renewed with another prompt", 1.0, Lack.TURN)
     if block < parent.shown_from:  # what only pictures of earlier blocks depend on is not in its slot
         raise NoCapacity(f"open.fork: {parent.id} makes again what its client has", 1.0, Lack.TURN)
@@ -96,6 +96,7 @@ def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place now, waits for its share in every lane and for its slot."""
     block = parent.next_block
     child.begin_at(block, parent.seeds_before(block))
+    child.loads = parent.loads.before(block)
     child.kin.unprepared = child.kin.depends = True
     child.lane_holds = {(lane, Hold.SHARING) for lane in range(child.graph.lane_count)}
     parent.kin.forks.append((child.id, block))

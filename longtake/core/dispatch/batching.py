@@ -36,6 +36,7 @@ from longtake.core.dispatch.offering import Offers
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Kind, Op
+from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
 _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
@@ -156,7 +157,7 @@ class Batching:
             graph.joint is not None
             or session.kin.forks  # a fork shares the lane between these two ops
             or not session.place.tables[chain.lane or 0].spare
-            or session.shape(graph.op(number, block)) != shape
+            or _shape(session, graph.op(number, block)) != shape
             or progress.next(number) != block
             or not progress.wants(number, block)
             or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
@@ -172,11 +173,20 @@ class Batching:
         session = self._cell.sessions[ticket.session]
         riders = self._riders(ticket)
         if len(riders) == 1:
-            return session.shape(ticket.op)
+            return _shape(session, ticket.op)
         newest = riders[-1].op.block
         reads_later = [session.graph.chain_of(rider.op).reads_later for rider in riders]
         shapes = {
-            session.shape(rider.op._replace(block=newest) if later else rider.op)
+            _shape(session, rider.op._replace(block=newest) if later else rider.op)
             for rider, later in zip(riders, reads_later, strict=True)
         }
         return shapes.pop() if len(shapes) == 1 else (ticket.session,)
+
+
+def _shape(session: Session, op: Op) -> tuple[int, int]:
+    """How many frames the block of an op makes, and how many pages the op reads."""
+    frames, count = session.graph.shape(op.block)
+    if (renewal := session.renewal(op)) is not None:
+        return frames, len(renewal.reads(op.block))
+    table = session.place.tables[session.graph.chain_of(op).lane or 0]
+    return frames, table.count(op.block) if table.rebuilt_from else count

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from longtake.core.adoption import StepsSettled
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
 from longtake.core.dispatch.batching import Batching, Tickets
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
+from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, Ticket, Work, WorkerId
 
-Orders = list[Dispatch | PrepareStream]
-"""What workers are handed; forks have their slots filled between dispatches."""
+Orders = list[Dispatch | PrepareStream | StepsSettled]
+"""What workers are handed, and what was settled with it; forks have their slots filled between dispatches."""
 
 Revisit = tuple[Session, Collection[int]]
 """A session, and the numbers of those of its chains whose next op may be able to run now."""
@@ -75,9 +77,19 @@ class Dispatcher:
             for ticket in batch:
                 if ticket in worker.ready:  # a follower never was
                     worker.ready.drop(ticket)
+            orders += self._begun(batch, now_s=now_s)
             orders.append(self._dispatch(worker, batch, now_s=now_s))
             orders += self._follow(batch, now_s=now_s)
         return orders
+
+    def _begun(self, batch: Tickets, *, now_s: float) -> Orders:
+        """Settle the steps of the blocks that begin with a batch."""
+        found = []
+        for ticket in batch:
+            session, op = self._cell.sessions[ticket.session], ticket.op
+            if session.graph.skips and session.graph.number_of(op) == session.graph.first:
+                found.append(begin_block(self._cell, session, op.block, now_s=now_s))
+        return [settled for settled in found if settled is not None]
 
     def _follow(self, batch: Tickets, *, now_s: float) -> Orders:
         """Offer what may follow these ops, which were sent, right behind; and share what forks wait for."""
@@ -111,7 +123,9 @@ class Dispatcher:
         decoder = self._cell.workers[session.place.decoder]
         backlog_s = len(decoder.ready) * decoder.timing.op_s
         worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
-        return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
+        chain = session.graph.chain_of(op)
+        ops = 1 + len(session.steps(op.block).lanes_left[chain.number]) + (op.kind is Kind.DENOISE)
+        return backlog_s > ops * worker.timing.pass_s
 
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]

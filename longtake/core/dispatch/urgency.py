@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.fleet.ready import Urgency
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
@@ -29,13 +30,14 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
         if session.progress.again.renews(chain.number) and session.progress.is_replay(chain.number, op.block):
             return _renewal(cell, session, chain, op)
         if session.progress.is_replay(chain.number, op.block):
-            rest_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
-            return Urgency(session.whole_by_s - rest_s, session.virtual_time, op.block, commits, op.step)
+            again_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
+            return Urgency(session.whole_by_s - again_s, session.virtual_time, op.block, commits, op.step)
     if not session.is_realtime:
         return Urgency(_NEVER_S, session.virtual_time, op.block, commits, op.step)
     # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
     due_s = session.flow.due_s(op.block + commits, geometry=session.geometry)
-    deadline_s = due_s - _rest_s(cell, session, session.graph.chain_of(op))
+    steps = session.steps(op.block + commits)
+    deadline_s = due_s - rest_s(cell, session, session.graph.chain_of(op), steps)
     return Urgency(deadline_s, session.virtual_time, op.block, commits, op.step)
 
 
@@ -45,12 +47,12 @@ _NEVER_S = float("inf")
 def _renewal(cell: Cell, session: Session, chain: Chain, op: Op) -> Urgency:
     """That of the denoise op behind it, and what is still to be done before."""
     lane, progress = chain.lane or 0, session.progress
-    begins = session.graph.chains[session.graph.begins[lane]]
+    begins, block = session.graph.chains[session.graph.begins[lane]], progress.again.renewed[lane]
     deadline_s = _NEVER_S
     if session.is_realtime:
         left_s = progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
-        block = progress.renewed[lane]
-        deadline_s = session.flow.due_s(block, geometry=session.geometry) - _rest_s(cell, session, begins) - left_s
+        left_s += rest_s(cell, session, begins, session.steps(block))
+        deadline_s = session.flow.due_s(block, geometry=session.geometry) - left_s
     return Urgency(deadline_s, session.virtual_time, op.block, op.kind is Kind.COMMIT, op.step)
 
 
@@ -65,15 +67,15 @@ def _op_s(cell: Cell, session: Session, chain: Chain) -> float:
 def least_latency_s(cell: Cell, session: Session) -> float:
     """How long a block of a session that has a place takes, if nothing comes between."""
     first = session.graph.chains[session.graph.first]
-    return _op_s(cell, session, first) + _rest_s(cell, session, first)
+    return _op_s(cell, session, first) + rest_s(cell, session, first, session.graph.usual)
 
 
-def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
+def rest_s(cell: Cell, session: Session, chain: Chain, steps: BlockSteps) -> float:
     """Time from the end of an op to the segment that waits for it, if nothing comes between: the critical path."""
     if chain.lane is None:
         return 0.0
     workers, place, (forward, decode) = cell.workers, session.place, cell.fleet.op_costs(session.graph)
     lanes, rest_s = place.lanes, decode * workers[place.decoder].timing.passage_s
-    for lane in chain.lanes_left:
+    for lane in steps.lanes_left[chain.number]:
         rest_s += forward * workers[lanes[lane]].timing.passage_s
     return rest_s

@@ -201,7 +201,7 @@ class Fleet:
         self._own = graph
         self._depths = Depths()
         self._retentions: dict[Graph, Retention] = {}
-        self._rates = Rates.of(graph, geometry)
+        self._rates = Rates.of(graph, geometry, limits.admit_at.load)
         pages = self._pages(graph)
         self._peers = {
             Role.DENOISE: RoleFleet(self._rates.lane_ops_per_s, Ranking(lack=Lack.PAGES, least=pages)),
@@ -228,7 +228,7 @@ class Fleet:
         graph, decoder = session.graph, session.request.settings.decoder
         known = self._demands.get((graph, decoder))
         if known is None:
-            own = Rates.of(graph, session.geometry)
+            own = Rates.of(graph, session.geometry, self._limits.admit_at.load)
             pages = self._pages(graph)
             forward, decode = self.op_costs(graph)
             lane = Demand(units=pages, time=forward * own.lane_ops_per_s / self._rates.lane_ops_per_s)

@@ -6,98 +6,69 @@ elsewhere puts other words for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
-from longtake.core.errors import Contradiction, Contradictions
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.joint import Joint
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.errors import Contradictions
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.cue_rules import RULES_OF_CUES
+from longtake.core.recipe.positions import Cyclic, Numbering
+from longtake.core.recipe.rule import Described, Rule
 from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
 
 
-class Described(Protocol):
-    """What rules look at; longtake.core.recipe.recipe.Recipe has it."""
-
-    @property
-    def blocks(self) -> BlockPlan: ...
-    @property
-    def context(self) -> Context: ...
-    @property
-    def steps(self) -> StepPlan: ...
-    @property
-    def joint(self) -> Joint | None: ...
-    @property
-    def window_frames(self) -> int | None: ...
-    @property
-    def sink_frames(self) -> int: ...
-    @property
-    def block_limit(self) -> int | None: ...
-    @property
-    def positions(self) -> Positions: ...
-    @property
-    def lane_count(self) -> int: ...
-    @property
-    def cues(self) -> CuePolicy: ...
-    @property
-    def past_timesteps(self) -> tuple[float, ...]: ...
-    def plain(self) -> Mapping[str, object]:
-        """All fields by their names; those that are missing are as they are where nobody sets them."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Two sides that cannot both be."""
-
-    name: str
-    first: tuple[str, ...]
-    """The fields of one side."""
-    second: tuple[str, ...]
-    """The fields of the other one."""
-    is_broken: Callable[[Described], bool]
-    why: str
-    can_run: bool = False
-    """Whether it can be served nevertheless and only makes no sense: files of recipes are refused for it, the own
-    recipes of models, which may be older than the rule, are not."""
-
-    def contradiction(self, of: Described) -> Contradiction:
-        """What is said of a recipe that breaks the rule."""
-        values = of.plain()
-        return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
-
-
-_OF_WINDOW = (CueRule.WINDOW, CueRule.JOINT)
-"""The recaches that may meet sinks: some of what is remembered is not committed anew."""
-
-
-def _meets_sinks(of: Described) -> bool:
-    return of.cues.change in _OF_WINDOW and of.sink_frames > 0 and of.window_frames is not None
-
-
-def _halves_blocks(of: Described) -> bool:
-    """Whether sinks or window end inside a block."""
-    frames = (of.sink_frames, of.window_frames or 0)
-    return any(each % of.blocks.frames for each in frames) or of.blocks.first_frames is not None
-
-
-def _period(recipe: Described) -> int | None:
-    stream = recipe.positions.stream
+def _period(of: Described) -> int | None:
+    stream = of.positions.stream
     return stream.cyclic if isinstance(stream, Cyclic) else None
 
 
-def _comes_round(recipe: Described) -> bool:
+def _comes_round(of: Described) -> bool:
     """Whether two of the frames that a block reads stand in one place."""
-    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    period, window, limit = _period(of), of.window_frames, of.block_limit
     if window is None and limit is not None:
-        window = recipe.blocks.first_frame(limit)
+        window = of.blocks.first_frame(limit)
     return period is not None and window is not None and period < window
+
+
+def _takes_each_step(of: Described) -> bool:
+    """Whether each block must take each step. (A ladder of one step makes no difference: it has one list.)"""
+    return of.lane_count > 1 or of.joint is not None
+
+
+def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
+    """Whether a list does not begin where the ladder does, or holds what is not in it."""
+    ladder = of.steps.ladder
+    return bool(entries) and not (entries[0] == ladder[0] and set(entries) <= set(ladder))
+
+
+def _list_rules() -> Iterator[Rule]:
+    """What goes for each list of steps."""
+    lists: dict[str, Callable[[StepPlan], tuple[tuple[int, ...], ...]]] = {
+        "usual_steps": lambda steps: (steps.usual,) if steps.usual not in ((), steps.ladder) else (),
+        "first_steps": lambda steps: (steps.first,) if steps.first else (),
+        "shed_steps": lambda steps: steps.shed,
+    }
+    for field, found in lists.items():
+        word = field.removesuffix("_steps")
+        yield Rule(
+            name=f"{word} list where each step has a lane",
+            first=("level",),
+            second=(field,),
+            is_broken=lambda recipe, found=found: _takes_each_step(recipe) and bool(found(recipe.steps)),  # type: ignore[misc]
+            why="a block that skips a step leaves a hole where each step reads earlier blocks in a lane of its own, or "
+            "where blocks step together",
+        )
+        yield Rule(
+            name=f"{word} list beyond the ladder",
+            first=(field,),
+            second=("steps",),
+            is_broken=lambda recipe, found=found: any(  # type: ignore[misc]
+                _is_beyond(recipe, entries) for entries in found(recipe.steps)
+            ),
+            why="every list begins with the first entry of the ladder and goes on with others of it",
+        )
 
 
 RULES = (
@@ -233,48 +204,50 @@ RULES = (
         ),
         why="both ways every block reads all that are not finished, so the window must hold the sinks and all of those",
     ),
+    *_list_rules(),
     Rule(
-        name="blocks that read one another in a lane of a step",
-        first=("cue_change",),
-        second=("level",),
-        is_broken=lambda recipe: recipe.cues.change is CueRule.JOINT and recipe.lane_count > 1,
-        why="in the lane of a step no block knows of those after it; only finished blocks are committed anew jointly",
+        name="a first list for no block",
+        first=("first_steps",),
+        second=("first_blocks",),
+        is_broken=lambda recipe: bool(recipe.steps.first) and not recipe.steps.first_blocks,
+        why="no block would take it",
     ),
     Rule(
-        name="a full recache without an end",
-        first=("cue_change",),
+        name="first blocks without a list",
+        first=("first_blocks",),
+        second=("first_steps",),
+        is_broken=lambda recipe: recipe.steps.first_blocks > 0 and not recipe.steps.first,
+        why="they would take what all others take",
+    ),
+    Rule(
+        name="nothing shed",
+        first=("shed_steps",),
+        second=("usual_steps", "steps"),
+        is_broken=lambda recipe: bool(
+            recipe.steps.shed and len(recipe.steps.shed[0]) >= len(recipe.steps.usual_entries)
+        ),
+        why="under load a block takes fewer steps than as a rule",
+    ),
+    Rule(
+        name="a stream of first blocks",
+        first=("first_blocks",),
         second=("block_limit",),
-        is_broken=lambda recipe: recipe.cues.change is CueRule.FULL and recipe.block_limit is None,
-        why="all blocks from the first one on are committed anew, so their number must be finite",
+        is_broken=lambda recipe: recipe.block_limit is not None and 0 < recipe.block_limit <= recipe.steps.first_blocks,
+        why="every block would be a first one, and the usual list is nobody's",
+        can_run=True,
     ),
     Rule(
-        name="sinks that a recache meets",
-        first=("cue_change",),
-        second=("sink_frames", "keep_sinks"),
-        is_broken=lambda recipe: _meets_sinks(recipe) and recipe.cues.keep_sinks is None,
-        why="it must be said whether the sinks stay as they are, or move to the oldest frames that are committed anew",
+        name="a step that no block takes",
+        first=("steps",),
+        second=("usual_steps",),
+        is_broken=lambda recipe: (
+            not _takes_each_step(recipe)
+            and not set(recipe.steps.ladder) <= {each for one in recipe.steps.lists for each in one}
+        ),
+        why="the ladder has entries that are in no list of any block",
+        can_run=True,
     ),
-    Rule(
-        name="sinks kept from nothing",
-        first=("keep_sinks",),
-        second=("cue_change", "sink_frames"),
-        is_broken=lambda recipe: recipe.cues.keep_sinks is not None and not _meets_sinks(recipe),
-        why="only where a recache of the window meets sinks there is something to keep or not",
-    ),
-    Rule(
-        name="a recache of half a block",
-        first=("cue_change", "frames_per_block"),
-        second=("sink_frames", "window_frames"),
-        is_broken=lambda recipe: _meets_sinks(recipe) and _halves_blocks(recipe),
-        why="whole blocks are committed anew, so sinks and window must be whole blocks",
-    ),
-    Rule(
-        name="a recache where blocks step together",
-        first=("cue_change",),
-        second=("level",),
-        is_broken=lambda recipe: recipe.cues.change is not CueRule.SWAP and recipe.context.level is Level.STAGGERED,
-        why="there is no moment at which no block is in the middle of its steps",
-    ),
+    *RULES_OF_CUES,
 )
 """All rules, in the order in which they are told."""
 
@@ -290,19 +263,3 @@ def check_can_run(of: Described) -> None:
     """The same if nothing could serve the recipe."""
     if any(rule.is_broken(of) for rule in RULES if not rule.can_run):
         check(of)
-
-
-def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
-
-
-def _shown(value: object) -> object:
-    match value:
-        case None:
-            return "none"
-        case tuple():
-            return list(value)
-        case Mapping():
-            return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
-        case _:
-            return value

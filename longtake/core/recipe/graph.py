@@ -6,8 +6,9 @@ scheduler asks them with every op.
 
 from __future__ import annotations
 
+from longtake.core.recipe.block_steps import BlockSteps, block_steps
 from longtake.core.recipe.chains import chains
-from longtake.core.recipe.ops import Chain, Kind, Op, Readers, Times
+from longtake.core.recipe.ops import Chain, Kind, Op, Readers
 from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.sources import sealing
@@ -50,8 +51,13 @@ class Graph:
         """Number of the chain whose ops put out finished latents."""
         self.decodes = self._numbers[Kind.DECODE, 0]
         """Number of the chain of decodes."""
-        self.forwards_per_block = len(self.chains) - 1
-        """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
+        self._lists = {entries: self._steps_of(entries) for entries in recipe.steps.lists}
+        self.usual = self._lists[recipe.steps.usual_entries]
+        """The steps that a block takes as a rule."""
+        self.skips = any(steps.skipped for steps in self._lists.values())
+        """Whether some blocks take fewer steps than the ladder has."""
+        self.forwards_per_block = self.usual.forwards
+        """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
         self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
@@ -64,7 +70,6 @@ class Graph:
         """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
         self._woken = tuple(self._woken_by(chain) for chain in self.chains)
         self._places: dict[int, Places] = {}
-        self._first_times = tuple(chain.times.over(self.blocks.lead) for chain in self.chains)
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:
@@ -95,6 +100,17 @@ class Graph:
         lane = self.chain_of(op).lane
         return tuple(number for number in self.woken_by(op) if self.chains[number].lane not in (None, lane))
 
+    def steps_of(self, block: int, load: int = 0) -> BlockSteps:
+        """The steps that a block takes which is begun under this load."""
+        return self._lists[self.recipe.steps.entries(block, load)] if self.skips else self.usual
+
+    def under(self, load: int) -> BlockSteps:
+        """The steps that all blocks but the first ones take under a load; under the highest that changes anything if
+        it is higher."""
+        steps = self.recipe.steps
+        load = min(load, steps.most_load)
+        return self._lists[steps.shed[load - 1]] if load else self.usual
+
     def readers(self, step: int) -> Readers | None:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
@@ -112,10 +128,6 @@ class Graph:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
         own = self.blocks.own(block)
         return len(own), min(own.stop, self.window.size)
-
-    def times(self, chain: Chain, block: int) -> Times:
-        """The noise levels of the chain's op of a block."""
-        return chain.times if block else self._first_times[chain.number]
 
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""
@@ -137,7 +149,16 @@ class Graph:
             self.joint is not None or chain.number == self.decodes
         ):  # a segment leaves: the playback clock of the whole session may shift
             return tuple(self.numbers)
-        return tuple(row.number for row in self.chains if any(need.chain == chain.number for need in row.needs))
+        woken = [row for row in self.chains if any(need.chain == chain.number for need in row.needs)]
+        if self.skips:  # a block may go without the op that waits: then those have waited that wait for that one
+            passed = [row for row in woken if row.kind is Kind.DENOISE and row.step > chain.step]
+            further = {number for row in passed if row is not chain for number in self._woken_by(row)}
+            return tuple(sorted({row.number for row in woken} | further))
+        return tuple(row.number for row in woken)
+
+    def _steps_of(self, entries: tuple[int, ...]) -> BlockSteps:
+        steps = self.recipe.steps
+        return block_steps(steps.indexes(entries), self.chains, steps.sigmas)
 
     def _readers_of(self, step: int) -> Readers:
         taken = [chain for chain in self.chains if chain.entered_step == step]

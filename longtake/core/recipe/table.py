@@ -81,6 +81,12 @@ def _wholes(value: object) -> tuple[int, ...]:
     return tuple(map(_whole, value))
 
 
+def _lists(value: object) -> tuple[tuple[int, ...], ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_wholes, value))
+
+
 def _line(value: object) -> str:
     if not isinstance(value, str) or len(value) > MOST_HELP or not value.isprintable():
         raise ValueError
@@ -109,6 +115,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "steps": {
         "ladder": _Key("steps", _wholes, "a list of whole numbers, such as [1000, 750, 500, 250]"),
         "shift": _Key("shift", _number, "a number"),
+        "usual": _Key("usual_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 500]"),
+        "first": _Key("first_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 750, 500]"),
+        "first_blocks": _Key("first_blocks", _whole, "a whole number of blocks, 0 or more"),
+        "shed": _Key("shed_steps", _lists, "a list of lists of the ladder, such as [[1000, 500], [1000]]"),
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
@@ -152,7 +162,14 @@ class _Part:
 _PARTS: Mapping[str, _Part] = {
     "steps": _Part(
         made=StepPlan,
-        fields={"steps": "ladder", "shift": "shift"},
+        fields={
+            "steps": "ladder",
+            "shift": "shift",
+            "usual_steps": "usual",
+            "first_steps": "first",
+            "first_blocks": "first_blocks",
+            "shed_steps": "shed",
+        },
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
     "blocks": _Part(

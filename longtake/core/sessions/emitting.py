@@ -18,6 +18,8 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
         first_picture=geometry.first_picture(block),
         picture_count=session.picture_count(block),
         prompt_version=turn.version,
+        steps=len(session.steps(block).numbers),
+        load=session.loads.at(block),
         slack_s=slack_s,
     )
     if turn.block == block and turn.cue is not None:

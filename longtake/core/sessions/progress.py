@@ -47,7 +47,6 @@ class Progress:
         "graph",
         "in_flight",
         "last_block",
-        "renewed",
         "riding",
         "sent",
     )
@@ -62,8 +61,6 @@ class Progress:
         """For each chain, a block: the ops of all blocks before it are done or skipped."""
         self.in_flight = 0
         """Ops that were sent and have not reported."""
-        self.renewed: dict[int, int] = {}
-        """The block before which each lane was renewed last, or is being renewed; it may not have begun that yet."""
         self._skipped: dict[int, frozenset[int]] = {}
         """For each block that is not done in every chain, the chains that have no op of it."""
         self.again = Replays()
@@ -110,6 +107,10 @@ class Progress:
         """Whether the stream needs this op at all: not past its last block, and no commit that nobody will read."""
         last, commits = self.last_block, self.graph.chains[chain].kind is Kind.COMMIT
         return last is None or block < last + (not commits)
+
+    def skipped(self, block: int) -> frozenset[int]:
+        """The chains that have no op of a block that is not done in every chain."""
+        return self._skipped.get(block, frozenset())
 
     def takes_part(self, chain: int, block: int) -> bool:
         """Whether `block` has an op of this chain."""
@@ -199,9 +200,8 @@ class Progress:
     def resume_at(self, done: tuple[int, ...]) -> None:
         """Begin with each chain done so far, and nothing in flight."""
         self.sent, self.done = list(done), list(done)
-        self.again.clear()
+        self.again.forget_from(0)
         self._journalled.clear()
-        self.renewed.clear()
 
     def skip(self, block: int, chains: Iterable[int]) -> None:
         """Note that `block`, of which nothing was sent, has no ops of these chains."""
@@ -239,9 +239,8 @@ class Progress:
             self.sent[row.number] = self.done[row.number]
             if row.lane is not None and row.kind is Kind.DENOISE:
                 self._journalled[row.lane] = max(self._journalled.get(row.lane, 0), self.done[row.number])
-        for lane in {row.lane for row in rows if row.lane in self.renewed}:
-            if lane is not None and self.renewed[lane] >= self.done[self.graph.begins[lane]]:
-                del self.renewed[lane]  # it has not begun that block: it is renewed once more
+        for lane in {row.lane for row in rows if row.lane is not None}:
+            self.again.lose(lane, self.done[self.graph.begins[lane]])
 
     def take_back(self, block: int) -> None:
         """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
@@ -253,7 +252,7 @@ class Progress:
                     self._attempts[chain, taken] = self._attempts.get((chain, taken), 0) + 1
                     self._late += taken >= self.done[chain]
         self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}
-        self.renewed = {lane: known for lane, known in self.renewed.items() if known < block}
+        self.again.forget_from(block)
         self.sent = [min(sent, block) for sent in self.sent]
         self.done = [min(done, block) for done in self.done]
 

@@ -25,7 +25,7 @@ from longtake.core.sessions.session import Session
 def due(session: Session, lane: int, block: int) -> Renewal | None:
     """The renewal that the lane needs before it begins `block`, and that has not begun."""
     turn = session.prompts.turn_at(block)
-    if turn.block != block or turn.change is not Change.RECACHE or session.progress.renewed.get(lane) == block:
+    if turn.block != block or turn.change is not Change.RECACHE or session.progress.again.renewed.get(lane) == block:
         return None
     renewal = session.graph.renewing.renewal(block, turn.version)
     return renewal if renewal.blocks else None
@@ -33,14 +33,14 @@ def due(session: Session, lane: int, block: int) -> Renewal | None:
 
 def begin(session: Session, lane: int, renewal: Renewal) -> None:
     """Have the ops of a renewal run, of a lane that is at the boundary before it."""
-    session.progress.renewed[lane] = renewal.block
+    session.progress.again.renewed[lane] = renewal.block
     session.progress.run_again(session.graph.sealing[lane], (Stretch(renewal.blocks, renewal),), is_renewal=True)
 
 
 def passed(session: Session, lane: int) -> list[Turn]:
     """The recaches behind which a lane is, or is to be once it is rebuilt, oldest first, as far as they are known."""
     block = session.progress.done[session.graph.sealing[lane]]
-    is_renewed = session.progress.renewed.get(lane) == block
+    is_renewed = session.progress.again.renewed.get(lane) == block
     return [turn for turn in recaches(session.prompts.turns) if turn.block < block + is_renewed]
 
 

@@ -121,6 +121,21 @@ class Replay:
 class Replays(dict[int, Replay]):
     """The replays of a session, by the chains whose ops they are."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewed: dict[int, int] = {}
+        """The block before which each lane was renewed last, or is being renewed; it may not have begun that yet."""
+
+    def forget_from(self, block: int) -> None:
+        """Blocks from this one on are begun again, and nothing is replayed any more."""
+        self.clear()
+        self.renewed = {lane: known for lane, known in self.renewed.items() if known < block}
+
+    def lose(self, lane: int, begun: int) -> None:
+        """A lane is lost that has begun the blocks before `begun`; it is renewed again if its block is none of them."""
+        if self.renewed.get(lane, -1) >= begun:
+            del self.renewed[lane]
+
     def next(self, chain: int, otherwise: int) -> int:
         """The block of the chain's op that is sent next, if one is left that runs again."""
         replay = self.get(chain)

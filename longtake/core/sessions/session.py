@@ -11,12 +11,14 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
+from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
@@ -68,6 +70,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
@@ -195,23 +198,18 @@ class Session:
 
     def conditioning(self, op: Op) -> ConditioningRef:
         """The prompt that a forward is conditioned on: that of its block, unless it commits that anew."""
-        renewal = self.renewal(op)
-        version = self.prompts.turn_at(op.block).version if renewal is None else renewal.version
+        version = (self.renewal(op) or self.prompts.turn_at(op.block)).version
         if self._conditioning is None or self._conditioning.version != version:
             self._conditioning = ConditioningRef(session=self.request.session, version=version)
         return self._conditioning
 
-    def shape(self, op: Op) -> tuple[int, int]:
-        """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
-        frames, count = self.graph.shape(op.block)
-        table = self.place.tables[self.graph.chain_of(op).lane or 0]
-        if (renewal := self.renewal(op)) is not None:
-            return frames, len(renewal.reads(op.block))
-        return frames, table.count(op.block) if table.rebuilt_from else count
-
     def renewal(self, op: Op) -> Renewal | None:
         """What an op that is sent next in its chain, or was sent last, commits anew."""
         return self.progress.again.renewal(self.graph.number_of(op), op.block)
+
+    def steps(self, block: int) -> BlockSteps:
+        """The steps that a block takes; those that it would take now if it is not begun."""
+        return self.graph.steps_of(block, self.loads.at(block))
 
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
@@ -234,6 +232,7 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
+        self.loads.forget_before(self.kept.latents[-1])
         sinks, held = self.graph.lasting_blocks, retention.held(self.prompts.turns, self.kept)
         versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
         if all_texts:
@@ -313,8 +312,8 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        is_renewed = self.progress.renewed.get(0) == self.next_block  # the block has begun, with what comes before it
-        first = block = max(self.next_block + is_renewed, self.settled_to)
+        begun = self.next_block + (self.progress.again.renewed.get(0) == self.next_block)  # in effect, if it is renewed
+        first = block = max(begun, self.settled_to)
         if request.block is not None:
             block = request.block
         elif request.picture is not None:
@@ -337,6 +336,7 @@ class Session:
         takes effect in that, nor before."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
+            self.loads.settle_to(self.settled_to)
 
     @property
     def sent_at_most(self) -> int:

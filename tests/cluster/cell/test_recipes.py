@@ -79,7 +79,7 @@ async def test_two_clients_with_two_recipes_get_what_each_gets_alone(model: Path
         assert both.of(name) == alone.of(name) == right(model, name, 3)
 
 
-@pytest.mark.parametrize("name", ["clean", "frame-wise-2"])
+@pytest.mark.parametrize("name", ["clean", "frame-wise-2", "longlive-infinite"])
 async def test_a_cue_and_a_fork_go_by_the_recipe_of_their_stream(model: Path, name: str) -> None:
     recipe, hashes = shipped()[name], Hashes(model_info().recipe.step_count)
     block = FRAMES // recipe.recipe.blocks.frames // 2

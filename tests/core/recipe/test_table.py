@@ -51,6 +51,11 @@ def test_every_key_says_what_it_is_named_after() -> None:
         block_limit=7,
     )
     assert (made.help, made.paper, made.quality) == ("h", "p", Quality.PROVEN)
+    lists = {"usual": [1000, 500], "first": [1000, 750, 250], "first_blocks": 2, "shed": [[1000]]}
+    assert read_recipe(changed(steps={"ladder": [1000, 750, 500, 250], **lists}), "mine").recipe.steps == StepPlan(
+        ladder=(1000, 750, 500, 250), shift=5.0, usual=(1000, 500), first=(1000, 750, 250), first_blocks=2,
+        shed=((1000,),),
+    )  # fmt: skip
 
 
 def test_positions_are_a_word_or_a_period() -> None:
@@ -66,8 +71,15 @@ def test_positions_are_a_word_or_a_period() -> None:
         (changed(stepz={}), "stepz", "[steps]"),
         (changed(frames=3), "frames", "help, paper, quality"),
         (changed(steps=[1000]), "steps", "a table: a line [steps]"),
-        (changed(steps={"usual": [1000]}), "steps.usual", "ladder, shift"),
         (changed(blocks={"frames": 3, "overlap_frames": 1}), "blocks.overlap_frames", "frames, first_frames, limit"),
+        (changed(steps={"solver": "dpm2m"}), "steps.solver", "ladder, shift, usual, first, first_blocks, shed"),
+        (changed(steps={"usual": 1000}), "steps.usual", "a list of whole numbers"),
+        (changed(steps={"usual": [500, 1000]}), "steps.usual", "strictly falling"),
+        (changed(steps={"first": [1000, 0]}), "steps.first", "from 1 to 1000"),
+        (changed(steps={"first_blocks": -1}), "steps.first_blocks", "0 or more"),
+        (changed(steps={"shed": [1000]}), "steps.shed", "a list of lists"),
+        (changed(steps={"shed": [[]]}), "steps.shed", "none of them empty"),
+        (changed(steps={"shed": [[1000, 500], [1000, 250]]}), "steps.shed", "each is shorter"),
         (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames"),
         (changed(context={"level": "staggered"}), "context.level", '"clean", "output", "input"'),
         (changed(positions={"stream": "relative"}), "positions.stream", '"absolute", "listed" or a period'),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from cluster.cell.attached import event_of
@@ -306,6 +306,15 @@ class CheckedCell:
             check_quiet(order, works_of(dispatch))
         self.images.order(order)
 
+    def _needs(self, name: SessionId, op: Op) -> Iterator[Op]:
+        """What an op waits for; of a step that its block does not take, what that would have waited for."""
+        graph = self.graph_of(name)
+        for need in graph.needs(op):
+            if graph.number_of(need) in self.session(name).steps(need.block).skipped:
+                yield from self._needs(name, need)
+            else:
+                yield need
+
     def _check_dispatch(self, dispatch: Dispatch) -> None:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
         runs = 1 if isinstance(dispatch.work, DecodeWork) else self.chain_length
@@ -332,7 +341,7 @@ class CheckedCell:
                 assert is_new or work.session in self.struck, f"{op} is done once more"
                 self.replays.add((work.session, op))
             beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
-            for need in self.graph_of(work.session).needs(op):
+            for need in self._needs(work.session, op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)

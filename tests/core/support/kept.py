@@ -35,7 +35,7 @@ class Kept:
         """Keep what an op has put out; each time it is done it must be the same."""
         made = (work.session, op_of(work), work.conditioning.version)
         assert self.made.setdefault(made, latents) == latents, f"{made} has put out something else than before"
-        self.latents[work.session, work.block, work.step + 1] = latents
+        self.latents[work.session, work.block, work.enters] = latents
 
     def keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
         """Drop what nothing is computed from any more, and share what a fork may be rebuilt from."""
