@@ -174,12 +174,13 @@ async def test_a_file_of_a_stream_says_what_its_blocks_took(before: Killed, tmp_
         await client.until(CONSUMED[A])
         session, owned = here.engine.scheduler.inspect(A), here.tenancy.owners.of(A)
         assert owned is not None
-        snapshot, shape = taken(here.engine, session, IDENTITY.record(session, owned)), session.geometry.block_shape
+        snapshot, shape = taken(here.engine, session, IDENTITY.record(session, owned)), session.geometry.shape_of
         file = bytearray().join(pieces(snapshot, shape))
         found = read(file, lambda _: (shape, session.graph.step_count))
         changes = [(block, load) for block, load in enumerate(LOADS) if load != ([0, *LOADS])[block]]
         begun = [change for change in changes if change[0] < session.next_block]
         assert found.loads == snapshot.loads and len(found.loads) > 3
         assert list(found.loads) == begun[-len(found.loads) :], "from the oldest block that may be made again"
-        assert found.record.known_from in (0, found.loads[0][0])
+        oldest = 0 if found.loads == tuple(begun) else found.loads[0][0]
+        assert found.loads_known_from == snapshot.loads_known_from == oldest
         await client.to_the_end()
