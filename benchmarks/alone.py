@@ -98,13 +98,14 @@ class Stream:
         recipe, shape = self._loaded.info.recipe, self._loaded.info.geometry.block_shape
         model = self._loaded.denoiser
         x_BFCHW = normal(self._seed, block, 0, shape).unsqueeze(0)
-        for step, (sigma, timestep) in enumerate(zip(recipe.sigmas, recipe.timesteps, strict=True)):
+        steps = recipe.steps.indexes(recipe.steps.entries(block))
+        for step, entered in zip(steps, (*steps[1:], None), strict=True):
             lane = 0 if recipe.level is Level.CLEAN else step
-            flow_BFCHW = model.denoise(self._inputs(x_BFCHW, lane, block, timestep))
-            x_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [sigma])
-            if step + 1 < recipe.step_count:
-                noise_BFCHW = normal(self._seed, block, step + 1, shape).unsqueeze(0)
-                x_BFCHW = renoise(x_BFCHW, noise_BFCHW, [recipe.sigmas[step + 1]])
+            flow_BFCHW = model.denoise(self._inputs(x_BFCHW, lane, block, recipe.timesteps[step]))
+            x_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [recipe.sigmas[step]])
+            if entered is not None:
+                noise_BFCHW = normal(self._seed, block, entered, shape).unsqueeze(0)
+                x_BFCHW = renoise(x_BFCHW, noise_BFCHW, [recipe.sigmas[entered]])
             if recipe.level is Level.OUTPUT:
                 model.commit(self._inputs(x_BFCHW, lane, block, recipe.commit_timestep(step)))
         if recipe.level is Level.CLEAN:

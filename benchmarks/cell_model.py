@@ -324,7 +324,7 @@ class Simulation:
             return
         dispatch = device.queue.popleft()
         for work in () if isinstance(dispatch.work, DecodeWork) else dispatch.work:
-            if work.kind is Kind.DENOISE and work.step + 1 == self.recipe.step_count:
+            if work.kind is Kind.DENOISE and work.times.next_sigma is None:
                 began_s = self._began_s.pop((work.session, work.block), None)  # None: it was done once, for a lost one
                 if began_s is not None and self.now_s >= self.warmup_s:
                     self.latencies_s[self.streams[work.session].client.pace].append(self.now_s - began_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -85,8 +85,23 @@ class _Op:
     """The last block that it sees."""
 
 
+LoadOf = Callable[[int], int]
+"""Under which load each block was begun."""
+
+
+def no_load(_: int) -> int:
+    """That of all blocks of a stream that sheds nothing."""
+    return 0
+
+
 def expected_latents(
-    info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH, *, blocks: int | None = None
+    info: ModelInfo,
+    prompt: str,
+    seed: int,
+    reach: Reach = REACH,
+    loads: LoadOf = no_load,
+    *,
+    blocks: int | None = None,
 ) -> Iterator[bytes]:
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops).
 
@@ -102,13 +117,17 @@ def expected_latents(
     for block in count():
         geometry = info.geometry.divided(BlockPlan(frames=recipe.blocks.made(block)))
         latents = arithmetic.latents_of(arithmetic.noise(seed, block, 0), geometry)
-        for step, timestep in enumerate(recipe.timesteps):
+        steps = [recipe.steps.ladder.index(entry) for entry in recipe.steps.entries(block, loads(block))]
+        for step, entered in zip(steps, (*steps[1:], None), strict=True):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
-            values = lane.run(latents, text, timestep, block)
-            latents = _stepped(recipe, values[-1], seed, block, step, geometry)
-            if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and step + 1 == recipe.step_count):
+            values = lane.run(latents, text, recipe.timesteps[step], block)
+            latents = _stepped(values[-1], seed, block, entered, geometry)
+            is_usual = block >= recipe.context.start_blocks
+            if is_usual and (recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and entered is None)):
                 committed = _committed(recipe, latents, seed, block, geometry)
                 lane.run(committed, text, recipe.commit_timestep(step), block)
+        for lane in lanes if block < recipe.context.start_blocks else ():
+            lane.run(latents, text, 0.0, block)
         yield latents
 
 
@@ -138,14 +157,15 @@ def _staggered(info: ModelInfo, text: bytes, seed: int, reach: Reach, blocks: in
         for op, left in zip(ops, lane.run_together(ops, text), strict=True):
             done[op.block] += 1
             if op.step < steps:
-                latents[op.block] = _stepped(recipe, left, seed, op.block, op.step, info.geometry)
+                entered = op.step + 1 if op.step + 1 < steps else None
+                latents[op.block] = _stepped(left, seed, op.block, entered, info.geometry)
             if op.step + 1 == steps:
                 yield latents[op.block]
 
 
-def _stepped(recipe: Recipe, left: bytes, seed: int, block: int, step: int, geometry: Geometry) -> bytes:
-    """What a denoise op puts out, by what left the last layer of its forward."""
-    added = b"" if step + 1 == recipe.step_count else arithmetic.noise(seed, block, step + 1)
+def _stepped(left: bytes, seed: int, block: int, entered: int | None, geometry: Geometry) -> bytes:
+    """What a denoise op puts out, by what left the last layer of its forward; it enters this step next, if any."""
+    added = b"" if entered is None else arithmetic.noise(seed, block, entered)
     return arithmetic.denoised(left, added, geometry)
 
 
@@ -157,10 +177,12 @@ def _committed(recipe: Recipe, latents: bytes, seed: int, block: int, geometry: 
     return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), geometry)
 
 
-def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:
+def expected_pictures(
+    info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH, loads: LoadOf = no_load
+) -> Iterator[NDArray[np.uint8]]:
     """Pictures [count, height, width, 3] of block 0, 1, … of a stream without cues, for ever."""
     state = arithmetic.first_state(reach)
-    for block, latents in enumerate(expected_latents(info, prompt, seed, reach)):
+    for block, latents in enumerate(expected_latents(info, prompt, seed, reach, loads)):
         name, state = arithmetic.decoded(latents, state, info.geometry)
         yield arithmetic.pictures(
             name, info.geometry.first_picture(block), info.geometry.pictures(block), info.geometry

@@ -22,7 +22,7 @@ from cluster.cell.recording import LIMIT_BYTES
 from cluster.toml_files import Section, checked
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
-from longtake.core.limits import Limits, Recover
+from longtake.core.limits import AdmitAt, Limits, Recover
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.cells import CELL_PATTERN, DEFAULT_CELL
 from longtake.net.origins import WrongOrigin, parse_origin
@@ -284,15 +284,21 @@ def _limits_section() -> type[Section]:
         )
         for key in Limits.settings()
     }
+    keys["admit_at"] = (Literal["usual", "shed"], "usual")
     return create_model("LimitsSection", __base__=Section, **keys)
 
 
 _LIMITS_SECTION = _limits_section()
 
 
-def _limits_schema(_limits: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+def _limits_schema(_: object, handler: GetCoreSchemaHandler) -> CoreSchema:
     read = handler.generate_schema(_LIMITS_SECTION)
-    return no_info_after_validator_function(lambda section: Limits(**section.model_dump()), read)
+    return no_info_after_validator_function(_limits, read)
+
+
+def _limits(section: Section) -> Limits:
+    values = section.model_dump()
+    return Limits(**values | {"admit_at": AdmitAt(values["admit_at"])})
 
 
 class ServerConfig(Section):

@@ -75,6 +75,8 @@ CUES = Metric("longtake_cues_total", COUNTER, ("result",),
 BLOCKS = Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments.")
 LATE_BLOCKS = Metric("longtake_late_blocks_total", COUNTER, ("pace",),
     "Blocks whose first picture was due before they left: counted as soon as they are overdue, once each.")
+SHED_BLOCKS = Metric("longtake_shed_blocks_total", COUNTER, ("pace",),
+    "Blocks that took fewer denoising steps than usual, because there was no time for more.")
 PICTURES = Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent.")
 SEGMENT_BYTES = Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent.")
 BLOCK_SLACK = Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),

@@ -174,6 +174,7 @@ def _write_streams(scrape: Scrape, tally: Tally) -> None:
         scrape.put("longtake_window_stalls_total", counts.stalls, label)
         scrape.put("longtake_blocks_total", counts.blocks, label)
         scrape.put("longtake_late_blocks_total", counts.late_blocks, label)
+        scrape.put("longtake_shed_blocks_total", counts.shed_blocks, label)
         scrape.put("longtake_pictures_total", counts.pictures, label)
         scrape.put("longtake_segment_bytes_total", counts.segment_bytes, label)
         scrape.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)

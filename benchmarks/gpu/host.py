@@ -140,6 +140,7 @@ class Stream:
             conditioning=ConditioningRef(session=_SESSION, version=0),
             input=source,
             returns=chain.returns,
+            enters=chain.step + 1 if chain.kind is Kind.DENOISE else 0,
         )
 
     def _awaits_latents(self) -> bool:

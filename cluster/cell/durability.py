@@ -13,16 +13,27 @@ client may not have got the end of it, as that can be lost with the server, too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.cell.journal import Journal
 from cluster.cell.landing import Appender, Landing
-from cluster.cell.outbox import ClientMessage
+from cluster.cell.outbox import ClientMessage, SegmentOut
+from cluster.cell.settled import Settled
 from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
-from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
-from longtake.core.adoption import PlacedCue
+from cluster.journal.writes import (
+    Durable,
+    Write,
+    WriteAck,
+    WriteCue,
+    WriteEnd,
+    WriteGiven,
+    WriteLatents,
+    WriteRecord,
+    WriteSteps,
+)
+from longtake.core.adoption import PlacedCue, StepsSettled
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Refused, Trim
 from longtake.core.endings import Remains
 from longtake.core.errors import Unavailable
@@ -82,11 +93,12 @@ class Durability:
     ) -> None:
         self._writer = writer
         self._landing = Landing(writer)
+        self._settled = Settled(writer)
         self._session = session
         self._record = record
         self._waiting: dict[SessionId, _Waiting] = {}
         self._inherited: dict[SessionId, tuple[Write, ...]] = {}
-        """What a fork has from its parent, until it is opened."""
+        """What a fork has from its parent, or a stream of what it was given, until it is opened."""
         self._changed: set[SessionId] = set()
         """Sessions whose records say on disk what was true before."""
         self._known: dict[SessionId, Session] = {}
@@ -124,8 +136,9 @@ class Durability:
         if not writes and told.session not in self._waiting:
             return False
         waiting = self._waiting.setdefault(told.session, _Waiting())
+        numbers = self._numbers_of(told)
         is_whole = not isinstance(told, Opened) or session is None or not session.kin.depends
-        waiting.held.append(_Held(told, writes, is_whole=is_whole))
+        waiting.held.append(_Held(told, writes, numbers, is_whole=is_whole))
         self._append(waiting)
         return True
 
@@ -139,8 +152,17 @@ class Durability:
                 # None: a later one has taken its block at once.
                 turns = (turn for turn in session.prompts.turns if (turn.cue, turn.block) == (told.cue, told.block))
                 return tuple(WriteCue(session=session.id, cue=_cue_of(turn, turn.cue)) for turn in turns)
+            case SegmentOut(emit=emit):
+                return tuple(write for write, _ in self._settled.before(told.session, emit.block))
             case _:
                 return ()
+
+    def _numbers_of(self, told: Told) -> tuple[int, ...]:
+        """Under which numbers the facts of a message were appended already; nothing if one of them was not."""
+        if not isinstance(told, SegmentOut):
+            return ()
+        numbers = tuple(number for _, number in self._settled.before(told.session, told.emit.block))
+        return numbers if all(numbers) else ()
 
     def _append(self, waiting: _Waiting) -> None:
         """Append what is not; in order, so that of two cues for one block the later one stays the later."""
@@ -159,6 +181,7 @@ class Durability:
     def reached(self, reached: Reached) -> Released:
         """The disk has come further; returns what may be told now."""
         self._landing.reached(reached)
+        self._settled.reached(reached)
         self._reached = max(self._reached, reached.number)
         self._reason = reached.reason or self._reason
         released = Released()
@@ -179,6 +202,8 @@ class Durability:
             if self._writer.is_healthy:
                 self._append(waiting)
         self._append_changed()
+        if self._writer.is_healthy:
+            self._settled.append()
         return released
 
     def _settle(self, session: SessionId, waiting: _Waiting, released: Released) -> None:
@@ -213,6 +238,10 @@ class Durability:
         """Latents have arrived."""
         self._writer.append(WriteLatents(ref=ref, version=version, data=data))
 
+    def given(self, session: SessionId, latents: Mapping[LatentRef, bytes]) -> None:
+        """A session begins with these: they are to be on disk before it is told that it does."""
+        self._inherited[session] = tuple(WriteGiven(ref=ref, data=data) for ref, data in latents.items())
+
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""
         self._writer.append(WriteAck(session=session, block=segment))
@@ -235,6 +264,7 @@ class Durability:
         ]
         facts: list[Durable] = [WriteRecord(record=self._record(session))]
         facts += [WriteCue(session=session.id, cue=cue) for cue in cues]
+        facts += _loads_of(session)
         if session.flow.acknowledged >= 0:  # from where it goes on depends on this, too
             writes.append(WriteAck(session=session.id, block=session.flow.acknowledged))
         await self._landing.land(facts, writes)
@@ -266,15 +296,18 @@ class Durability:
         if session in self._waiting:
             self._waiting[session].is_over = True
         self._known.pop(session, None)
+        self._settled.forget(session)
         self._unread.pop(session, None)
         self._read.discard(session)
         self._writer.append(WriteEnd(session=session))
 
-    def perform(self, effect: Trim | DropJournal | Inherit, journal: Journal, *, now_s: float) -> None:
+    def perform(self, effect: Trim | DropJournal | Inherit | StepsSettled, journal: Journal, *, now_s: float) -> None:
         """Have the disk keep less, or the same under other names. `journal` has already done it."""
         match effect:
             case Trim():
                 self._writer.append(effect)
+            case StepsSettled():
+                self._settled.settled(effect)
             case DropJournal():
                 self._inherited.pop(effect.session, None)
                 match effect.remains:
@@ -293,21 +326,37 @@ class Durability:
         if session is None:
             return
         turns, versions = session.prompts.turns, {own for _, own in effect.versions}
-        cues = [
+        cues: list[Write] = [
             WriteCue(session=session.id, cue=_cue_of(turn, None)) for turn in turns if turn.version in versions - {0}
         ]
-        latents = []
+        loads = _loads_of(session, before=session.kin.first_block)
+        latents, given = [], list[WriteGiven]()
         for (block, step), data in journal.latents_of(session.id).items():
             version = next((turn.version for turn in reversed(turns) if turn.block <= block), 0)
             ref = LatentRef(session=session.id, block=block, step=step)
-            latents.append(WriteLatents(ref=ref, version=version, data=data))
+            if block < session.graph.given_blocks:
+                given.append(WriteGiven(ref=ref, data=data))
+            else:
+                latents.append(WriteLatents(ref=ref, version=version, data=data))
+        cues = [*given, *cues]
         waiting = self._waiting.get(session.id)
         opened = next((held for held in waiting.held if not held.is_whole), None) if waiting is not None else None
         if waiting is None or opened is None:
-            self._inherited[session.id] = (*cues, *latents)
+            self._inherited[session.id] = (*cues, *loads, *latents)
         else:
-            opened.writes, opened.is_whole = (*opened.writes, *cues, *latents), True
+            opened.writes, opened.is_whole = (*opened.writes, *cues, *loads, *latents), True
             self._append(waiting)
+
+
+def _loads_of(session: Session, before: int | None = None) -> list[WriteSteps]:
+    """The loads of a session's blocks, or of those before one."""
+    changes, after = [], 0
+    for block, load in session.loads.changes:
+        if before is None or block < before:
+            settled = StepsSettled(session=session.id, block=block, load=load, after=after)
+            changes.append(WriteSteps(settled=settled))
+            after = block + 1
+    return changes
 
 
 def _cue_of(turn: Turn, cue: CueId | None) -> PlacedCue:

@@ -28,6 +28,8 @@ class Snapshot:
     """By block and the step that they enter; little-endian float32."""
     versions: Mapping[tuple[int, int], int]
     """Of the conditioning that each of them was made with."""
+    loads: tuple[tuple[int, int], ...] = ()
+    """From which blocks on which load held, in ascending order."""
 
 
 def taken(engine: Engine, session: Session, record: SessionRecord) -> Snapshot:
@@ -35,11 +37,12 @@ def taken(engine: Engine, session: Session, record: SessionRecord) -> Snapshot:
     prompts, latents = session.prompts, engine.journal.latents_of(session.id)
     versions = {(block, step): prompts.turn_at(block).version for block, step in latents}
     return Snapshot(
-        record=replace(record, known_from=max(session.kin.known_from, prompts.known_from)),
+        record=replace(record, known_from=max(session.kin.known_from, prompts.known_from, session.loads.known_from)),
         cues=tuple(_placed(prompts)),
         acknowledged=session.flow.acknowledged,
         latents=latents,
         versions=versions | engine.journal.found_in(session.id),
+        loads=tuple(session.loads.changes),
     )
 
 
@@ -74,6 +77,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
             picture_limit=record.picture_limit,
             settings=record.settings,
             recipe=record.recipe,
+            given_frames=record.given_frames,
             fork=None if record.fork is None else Fork(session=record.fork.parent, block=record.fork.block),
         ),
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),
@@ -85,6 +89,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
         first_block=_first_block(record),
         seeds=record.seeds,
         known_from=record.known_from,
+        loads=snapshot.loads,
         playing=record.playing,
         promised=promised,
     )

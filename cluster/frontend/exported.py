@@ -47,6 +47,8 @@ class ExportedFacts:
     acknowledged: int
     versions: tuple[tuple[int, int, int], ...]
     """For each tensor its step, its block, and the version of the conditioning that it was made with."""
+    loads: tuple[tuple[int, int], ...] = ()
+    """From which blocks on which load held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ def pieces(snapshot: Snapshot, shape_of: BlockShapes) -> tuple[bytes, ...]:
         cues=snapshot.cues,
         acknowledged=snapshot.acknowledged,
         versions=tuple((step, block, snapshot.versions[block, step]) for block, step in keys),
+        loads=snapshot.loads,
     )
     header: dict[str, object] = {"__metadata__": {ENTRY: strict_json(_FACTS, facts, "session").decode()}}
     ends = accumulate(sizes)
@@ -140,6 +143,7 @@ def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
         acknowledged=facts.acknowledged,
         latents=latents,
         versions=_versions(facts, latents),
+        loads=facts.loads,
     )
 
 

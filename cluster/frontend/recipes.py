@@ -32,7 +32,7 @@ def _latency_s(named: NamedRecipe, cell: Cell) -> float:
     graph = cell.graphs[named.name]
     forward, decode = cell.fleet.op_costs(graph)
     denoise_s, decode_s = _passage_s(cell, Role.DENOISE), _passage_s(cell, Role.DECODE)
-    return graph.step_count * forward * denoise_s + decode * decode_s if denoise_s and decode_s else 0.0
+    return graph.recipe.usual_count * forward * denoise_s + decode * decode_s if denoise_s and decode_s else 0.0
 
 
 def _passage_s(cell: Cell, role: Role) -> float:

@@ -173,6 +173,7 @@ class Speaker:
             decoder=WIRE_DECODERS[message.decoder],
             prompt=message.prompt,
             reading=self._reading(message.prompt),
+            given_segments=message.given_segments,
         )
 
     def _parts(self, message: SegmentOut) -> Iterator[pb.Segment]:
@@ -193,6 +194,7 @@ class Speaker:
                 part_count=len(starts),
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
+                steps=emit.steps,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
@@ -233,6 +235,10 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         commit_label=recipe.context.commit_label,
         lag=recipe.context.lag,
         both_ways=recipe.context.both_ways,
+        usual_steps=recipe.steps.usual,
+        first_steps=recipe.steps.first,
+        first_blocks=recipe.steps.first_blocks,
+        shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
     )
 
 
@@ -246,6 +252,7 @@ def model_response(offer: Offer, recipes: Iterable[pb.NamedRecipe] = ()) -> pb.G
         block_pictures=geometry.pictures(1),
         recipe=recipe_message(recipe),
         recipes=recipes,
+        max_given_pictures=offer.max_given_pictures(""),
         prompt_help=offer.prompt_help,
         vocabulary=[pb.WordGroup(name=name, words=words) for name, words in offer.vocabulary.items()],
         codecs=[

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from cluster.journal.disk import Disk
 from cluster.journal.facts import SessionRecord, cue_from_json, record_from_json
 from cluster.journal.files import PROBE, TRUTH, is_session_file, is_session_folder, remove_session
-from cluster.journal.records import BadBytes, GoodRecord, Head, RecordKind, scan
+from cluster.journal.records import VERSIONS, BadBytes, GoodRecord, Head, RecordKind, scan
 from longtake.core.adoption import PlacedCue, runs_of
 from longtake.core.errors import InvalidField
 
@@ -67,6 +67,10 @@ class StoredSession:
     damages: tuple[Damage, ...]
     sizes_bytes: Mapping[str, int]
     """Of its files, by name, without what is to be cut off."""
+    loads: tuple[tuple[int, int], ...] = ()
+    """From which blocks on which load held, in ascending order."""
+    loads_known_from: int = 0
+    """The loads of blocks before this one are not known: a record is lost."""
 
     def runs(self, step: int) -> tuple[range, ...]:
         """Which blocks' latents entering `step` are there, as ranges without a gap, in order."""
@@ -156,20 +160,36 @@ class _Reading:
         self.record: SessionRecord | None = None
         self.has_ended = False
         self._cues: list[PlacedCue] = []
+        self._loads: list[tuple[int, int]] = []
+        self._loads_known_from = 0
         self._latents: dict[tuple[int, int], StoredLatents] = {}
         self._acknowledged: int | None = None
         self._damages: list[Damage] = []
 
     def truth(self) -> None:
-        """Read record and cues; InvalidField if they are not of this version."""
+        """Read record, cues and what was given; InvalidField if they are not of this version."""
         for found in self._records(TRUTH):
             match found.head.kind:
                 case RecordKind.RECORD:
                     self.record = record_from_json(self._json(found))
                 case RecordKind.CUE:
                     self._cues.append(cue_from_json(self._json(found)))
+                case RecordKind.LATENT:
+                    key = (found.head.block, found.head.step)
+                    self._latents[key] = StoredLatents(f"{self._folder}/{TRUTH}", found)
+                case RecordKind.STEPS:
+                    self._take_load(found.head)
                 case RecordKind.END:
                     self.has_ended = True
+
+    def _take_load(self, head: Head) -> None:
+        """A change of load; if it does not follow on the one before, what held between them is lost."""
+        newest = self._loads[-1][0] if self._loads else -1
+        if head.block <= newest:
+            return  # appended twice, because nobody could say whether the first had come to the disk
+        if head.version != (newest + 1) % VERSIONS:
+            self._loads_known_from = head.block
+        self._loads.append((head.block, head.step))
 
     def _json(self, found: GoodRecord) -> bytes:
         if found.length_bytes > _LONGEST_JSON_BYTES:
@@ -202,6 +222,8 @@ class _Reading:
             acknowledged=self._acknowledged,
             damages=tuple(self._damages),
             sizes_bytes=self._sizes,
+            loads=tuple(self._loads),
+            loads_known_from=self._loads_known_from,
         )
 
     def _records(self, name: str) -> Iterator[GoodRecord]:

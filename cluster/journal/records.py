@@ -26,6 +26,8 @@ _HEADER = struct.Struct("<4sBBHIIQI")
 _CHECKSUM = struct.Struct("<I")
 """That of the header, behind it."""
 HEADER_BYTES = _HEADER.size + _CHECKSUM.size
+VERSIONS = 1 << 32
+"""There is room for so many in a header."""
 _CHUNK_BYTES = 1 << 20
 """So much of a file is in memory while it is read."""
 
@@ -43,6 +45,9 @@ class RecordKind(IntEnum):
     """Nothing: the client has consumed all segments up to that of `block`."""
     END = 5
     """Nothing: the session has ended, and its files may go."""
+    STEPS = 6
+    """Nothing: from `block` on blocks are begun under the load that stands as `step`. `version` is the block of the
+    record of this kind before it, plus 1, or 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cluster.journal.facts import SessionRecord
 from cluster.journal.reading import StoredSession
-from longtake.core.adoption import PlacedCue
+from longtake.core.adoption import PlacedCue, StepsSettled
 from longtake.core.effects import Trim
 from longtake.core.work import LatentRef, SessionId
 
@@ -28,6 +28,31 @@ class WriteCue:
 
     session: SessionId
     cue: PlacedCue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteGiven:
+    """The latents of a block that a session begins with, which nothing could make again. Durable before anybody is
+    told, and kept as long as the record is."""
+
+    ref: LatentRef
+    data: bytes
+    """Little-endian float32."""
+
+    @property
+    def session(self) -> SessionId:
+        return self.ref.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSteps:
+    """Blocks are begun under another load. Durable before the segment of the first of them is told."""
+
+    settled: StepsSettled
+
+    @property
+    def session(self) -> SessionId:
+        return self.settled.session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +99,8 @@ class TakeOver:
         return self.stored.record.session
 
 
-Write = WriteRecord | WriteCue | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
+Write = WriteRecord | WriteCue | WriteGiven | WriteSteps | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
 """Of a Trim the journal on disk minds the floors; what sinks are it knows from the record."""
 
-Durable = WriteRecord | WriteCue
+Durable = WriteRecord | WriteCue | WriteGiven | WriteSteps
 """What is synced at once, and refused while the disk is in trouble."""

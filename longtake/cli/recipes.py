@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +51,9 @@ def recipes_command(server: Server, as_json: bool) -> None:
         proven = "" if each.proven else " (unproven with these weights)"
         click.echo(f"{each.name.ljust(width)}  cost {each.relative_cost:.2f} x, a block takes {latency}, "
                    f"{each.block_pictures} pictures{proven}")  # fmt: skip
+        lists = recipe_lists(each.recipe)
+        if lists:
+            click.echo(f"{'':{width}}  steps: {lists}")
         click.echo(f"{'':{width}}  {values.shown(each.help, most=200)}")
 
 
@@ -98,6 +102,19 @@ def check_command(path: Path, model: str, as_json: bool) -> int:
     return 0
 
 
+def recipe_lists(recipe: pb.Recipe) -> str:
+    """Which steps blocks take, in words; empty if all of them take all."""
+    shed = tuple(tuple(each.steps) for each in recipe.shed)
+    return _lists(recipe.usual_steps, recipe.first_steps, recipe.first_blocks, shed)
+
+
+def _lists(usual: Iterable[int], first: Iterable[int], first_blocks: int, shed: Iterable[Iterable[int]]) -> str:
+    blocks = "block" if first_blocks == 1 else f"{first_blocks} blocks"
+    named = {"": [usual], f"for the first {blocks} ": [first], "under load ": shed}
+    told = [f"{name}{' or '.join(str(list(one)) for one in lists)}" for name, lists in named.items() if any(lists)]
+    return ", ".join(told)
+
+
 def _told(error: LongtakeError) -> list[str]:
     """One text for each thing that is wrong."""
     match error:
@@ -114,9 +131,13 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     window = "everything" if of.window_frames is None else f"{of.window_frames} latent frames"
     own = ": it is that recipe" if of == model.recipe else ""
     first = "" if of.blocks.first_frames is None else f" (the first of {of.blocks.first_frames})"
+    steps = of.steps
+    lists = _lists(steps.usual, steps.first, steps.first_blocks, steps.shed)
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
-        f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, {of.sink_frames} sinks",
+        f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
+        f"{of.sink_frames} sinks",
+        *([f"blocks take {lists}"] if lists else []),
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",

@@ -92,6 +92,7 @@ class Decoder:
             prompt=message.prompt,
             reading=_reading(message),
             recipe=message.recipe,
+            given_segments=message.given_segments,
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:
@@ -111,6 +112,7 @@ class Decoder:
             prompt_version=message.prompt_version,
             data=data,
             keyframe=message.keyframe,
+            steps=message.steps,
             opened=self._stream,
         )
 

@@ -76,6 +76,8 @@ class OpenedEvent:
     """What the model takes it for; None if it reads free text, or the server is an older one."""
     recipe: str = ""
     """The name of its recipe; empty where the server is an older one."""
+    given_segments: int = 0
+    """So many segments at the beginning show what was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ class SegmentEvent:
     prompt_version: int
     data: bytes = field(repr=False)
     keyframe: bool
+    steps: int = 0
+    """Denoising steps that its block took; 0 where the server is an older one."""
     opened: OpenedEvent | None = field(default=None, repr=False, compare=False)
     """What its stream began with: the header that goes before it, and the size of its pictures."""
 

@@ -21,6 +21,20 @@ class PlacedCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepsSettled:
+    """From this block on, the blocks of a session are begun under another load, which decides what steps they take.
+
+    What was shown of it once is made again like that: it must outlive the server once the block's segment has left.
+    """
+
+    session: SessionId
+    block: int
+    load: int
+    after: int = 0
+    """The block from which the load before this one held, plus 1; 0 if there was none: so it shows if one is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MadeBy:
     """The classes (`Ability.numerics`) of the workers that a session's state was made by."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused
+from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused, StepsSettled
 from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
-from longtake.core.facts import Overdue
+from longtake.core.facts import LaneMoved, Overdue, Stalled
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
@@ -50,6 +50,8 @@ class PrepareStream:
     """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
     started: bool = False
     """Whether the cleared slot begins in the middle of its stream; excludes `image` and `origin`."""
+    encodes: bool = False
+    """Whether the pictures that the session's client gave are encoded as well: the answer comes with their latents."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
@@ -184,6 +186,10 @@ class Emit:
     first_picture: int
     picture_count: int
     prompt_version: int
+    steps: int
+    """Denoising steps that the block took."""
+    load: int = 0
+    """Under which load that was: above 0 they are fewer than usual."""
     slack_s: float | None = None
     """How long before its first picture is due it leaves; below 0 it is late; None if nothing is due yet, or ever."""
 
@@ -287,15 +293,6 @@ class Worked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneMoved:
-    """A lane is at another worker now."""
-
-    session: SessionId
-    origin: WorkerId
-    target: WorkerId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """A session has given up its place."""
 
@@ -309,17 +306,11 @@ class Restored:
     session: SessionId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stalled:
-    """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
-
-    session: SessionId
-
-
 Fact = Worked | Overdue | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
 
 Effect = (
     Dispatch
+    | StepsSettled
     | PrepareStream
     | Stow
     | LoadImage

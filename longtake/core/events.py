@@ -76,6 +76,9 @@ class Open:
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""
     fork: Fork | None = None
+    given_frames: int = 0
+    """So many latent frames at the beginning are made of pictures that the client gave, which the engine has. A fork
+    has those of its parent, whatever is said here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,9 @@ class StreamPrepared:
     session: SessionId
     header: bytes
     media_type: str
+    unfit: str = ""
+    """Why the pictures that the client gave cannot be encoded; nothing was done then. Empty if they could be, or there
+    were none; their latents are in the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +209,8 @@ class Adopt:
     """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
     known_from: int = 0
     """Blocks before this one cannot be made again: of their cues not all are here."""
+    loads: tuple[tuple[int, int], ...] = ()
+    """From which blocks on which load held, in ascending order; before the first of them there was none."""
     playing: bool = True
     """What its client said last, Play or Pause."""
     promised: bool = True

@@ -1,10 +1,10 @@
-"""Facts that follow from time alone: nothing is to be done, recorders take note."""
+"""Facts of streams: nothing is to be done, recorders take note."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.work import SessionId
+from longtake.core.work import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +15,19 @@ class Overdue:
     block: int
     due_s: float
     """When it was due, on the engine's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMoved:
+    """A lane is at another worker now."""
+
+    session: SessionId
+    origin: WorkerId
+    target: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
+
+    session: SessionId

@@ -40,6 +40,21 @@ class Recover(Enum):
     same (of pocket's latents the next are off by 1 to 2 %)."""
 
 
+class AdmitAt(Enum):
+    """What a REALTIME stream reserves of its workers' time, if its recipe has lists of steps for times of load."""
+
+    USUAL = "usual"
+    """The steps that it takes as a rule: nobody sheds while all workers are as fast as they were measured."""
+    SHED = "shed"
+    """The first of the shorter lists: more streams are let in, and take the longer ones while there is time. The lists
+    behind it are left for a worker that becomes slow."""
+
+    @property
+    def load(self) -> int:
+        """The load that this is."""
+        return 0 if self is AdmitAt.USUAL else 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRules:
     """When it is worth while to move a lane to another worker."""
@@ -93,6 +108,7 @@ class Limits:
     load_limit: float = 0.95
     """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""
     recover: Recover = Recover.EXACT
+    admit_at: AdmitAt = AdmitAt.USUAL
     packed: frozenset[Pace] = frozenset()
     """The paces whose sessions are put on one worker each if one has room, so that the loss of a worker interrupts
     few of them. The lanes of other sessions are spread over all workers, which makes a single stream fastest."""

@@ -21,6 +21,7 @@ from longtake.core.dispatch.losing import Losses, recovered
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import petition, tell_opened
 from longtake.core.dispatch.reporting import Reports, count
+from longtake.core.dispatch.shedding import least_load
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
@@ -73,9 +74,8 @@ class Scheduler:
             fleet=Fleet(graph, geometry, limits),
             texts=Texts(),
             images=image_ids(),
-            sessions={},
-            workers={},
             urgency=slack_first,
+            load_rule=least_load,
         )
         """What all parts share; only the core may change it."""
         self._offers = Offers(self.cell)

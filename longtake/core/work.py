@@ -197,7 +197,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
-    """Key of the noise that a block starts from (draw 0), of what is added after step s (draw s + 1) and of what a
+    """Key of the noise that a block starts from (draw 0), of what is added to what enters step s (draw s) and of what a
     commit adds (draw S, the number of steps)."""
 
     seed: int
@@ -219,6 +219,9 @@ class ForwardWork:
     """The same for their keys, as they are stored. All 0, which is no rotation, where places change from read to read;
     then `read_turns` has them."""
     noise: NoiseKey
+    enters: int
+    """The step that its output enters: it is named so where it travels, and what is added is the draw of this number.
+    S is for finished latents, to which nothing is added; 0 for a commit, which puts nothing out."""
     conditioning: ConditioningRef
     input: Input
     returns: Returns

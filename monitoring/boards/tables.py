@@ -193,6 +193,10 @@ SESSIONS = Dashboard(
                          "wants more than it may. invalid: a client has a defect."),
             panel("Endings", STACKED, SEEN.rate(metrics.SESSIONS_CLOSED, "ending"),
                   advice="lost and failed are ours: see failed ops and drains. The others are wished for."),
+            panel("Realtime blocks with fewer steps", PLAIN,
+                  SEEN.rate(metrics.SHED_BLOCKS, **REALTIME) / SEEN.rate(metrics.BLOCKS, **REALTIME),
+                  advice="Of recipes that shed steps under load: such blocks are in time and look worse. Steadily "
+                         "above 0 with limits.admit_at = usual: a worker has become slower."),
             panel("Wait in the queue, 95th percentile", PLAIN,
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
                   advice="Of fast streams that had to queue. Long is no fault; the queue's end is a refusal."),

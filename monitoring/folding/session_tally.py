@@ -19,12 +19,11 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
     Restored,
-    Stalled,
 )
 from longtake.core.endings import Ending
 from longtake.core.errors import Refusal
 from longtake.core.events import Ack, Cue, Open, TextEncoded
-from longtake.core.facts import Overdue
+from longtake.core.facts import Overdue, Stalled
 from longtake.core.flow import Pace
 from longtake.core.work import Continuity, CueId, SessionId
 from monitoring.folding.histogram import Histogram
@@ -49,6 +48,8 @@ class PaceTally:
     blocks: int = 0
     """Blocks that were sent as segments."""
     late_blocks: int = 0
+    shed_blocks: int = 0
+    """Those that took fewer steps than usual."""
     pictures: int = 0
     segment_bytes: int = 0
     slack_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_block_slack_seconds"))
@@ -174,6 +175,7 @@ class Streams:
             return
         pace = entry.pace
         pace.blocks += 1
+        pace.shed_blocks += emit.load > 0
         pace.pictures += emit.picture_count
         pace.segment_bytes += size_bytes
         entry.pictures += emit.picture_count

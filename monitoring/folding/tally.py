@@ -23,12 +23,10 @@ from longtake.core.effects import (
     Emit,
     EncodeText,
     Give,
-    LaneMoved,
     Parked,
     Recovered,
     RequestRefused,
     Restored,
-    Stalled,
     Worked,
 )
 from longtake.core.errors import Lack, Refusal
@@ -51,7 +49,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.facts import Overdue
+from longtake.core.facts import LaneMoved, Overdue, Stalled
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason

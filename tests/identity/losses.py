@@ -77,8 +77,10 @@ class Watching:
             if isinstance(effect, Recovered):
                 self.made.recoveries.append(effect.continuity)
             for ticket in effect.counted if isinstance(effect, Worked) else ():
-                if ticket.op.kind is Kind.DENOISE:
-                    self._note(LatentRef(session=ticket.session, block=ticket.op.block, step=ticket.op.step + 1))
+                session = self.engine.scheduler.cell.sessions.get(ticket.session)
+                if ticket.op.kind is Kind.DENOISE and session is not None:
+                    entered = session.steps(ticket.op.block).enters[ticket.op.step]
+                    self._note(LatentRef(session=ticket.session, block=ticket.op.block, step=entered))
 
     def _note(self, ref: LatentRef) -> None:
         assert self.engine is not None

@@ -11,6 +11,7 @@ from cluster.launch.plan import POCKET, model_path
 from longtake.cli.main import run
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.recipes import find_recipe, shipped
 from workers.models import weights
 
@@ -35,19 +36,19 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        "hiar",
-        "liveact",
-        "ca2-vdm",
-        "clean",
-        "lag-2",
-        "sinks",
-        "input",
-        "two-step",
-        "one-step",
-        "cmdm",
-        "frame-wise",
-        "rolling",
-        "frame-wise-2",
+        *(
+            "hiar",
+            "liveact",
+            "ca2-vdm",
+            "hiar-hybrid",
+            "clean",
+            "lag-2",
+            "longlive-infinite",
+            "sinks",
+            "vid-gpt",
+            "asd",
+        ),
+        *("input", "two-step", "one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
@@ -59,7 +60,25 @@ def test_the_recipes_that_ship_are_these() -> None:
         "lag-2": (Level.STAGGERED, 4, 3, 0), "cmdm": (Level.STAGGERED, 4, 1, 0), "rolling": (Level.STAGGERED, 4, 1, 3),
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
+        "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
+        "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
+        "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
+    placed = {name: each.recipe.positions.stream for name, each in made.items()}
+    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9)}
+    assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
+
+
+def test_check_names_the_lists_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name in ("asd", "causal-forcing-pp", "clean"):
+        assert run(["recipe", "check", str(ROOT / f"longtake/recipes/{name}.toml")]) == 0
+        told[name] = capsys.readouterr().out
+    assert "blocks take for the first block [1000, 750, 500, 250], under load [1000, 500] or [1000]\n" in told["asd"]
+    assert "blocks take [1000, 500], for the first block [1000, 750, 500, 250]\n" in told["causal-forcing-pp"]
+    assert "0.38 x that" in told["causal-forcing-pp"] and "3 forwards a block" in told["causal-forcing-pp"]
+    assert "2 forwards from noise" in told["causal-forcing-pp"]
+    assert "blocks take" not in told["clean"]
 
 
 def test_hiar_is_the_recipe_of_the_pocket_model_and_its_digest_is_what_it_was() -> None:

@@ -12,7 +12,7 @@ S = SessionId("s")
 
 
 def left(block: int, slack_s: float) -> Emit:
-    return Emit(session=S, block=block, first_picture=0, picture_count=12, prompt_version=0, slack_s=slack_s)
+    return Emit(session=S, block=block, first_picture=0, picture_count=12, prompt_version=0, steps=4, slack_s=slack_s)
 
 
 def test_an_overdue_block_is_late_now_and_is_not_counted_again_when_it_leaves() -> None:

@@ -79,6 +79,7 @@ class Flat:
             conditioning=self.conditioning,
             input=self.input,
             returns=usual if self.returns is None else self.returns,
+            enters=self.step + 1 if self.kind is Kind.DENOISE else 0,
         )
 
 

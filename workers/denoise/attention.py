@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -147,6 +148,13 @@ class _Run:
             memory_PLND.index_copy_(0, self.pages, pages_PLND)
 
 
+@lru_cache(maxsize=256)
+def _factors(turns: tuple[int, ...], pairs: int, head_dim: int, device: torch.device) -> Rotation:
+    """Turns [P, 1, 1, D] of one item's pages: all steps of a block ask for the same, and so does each lap of a ring."""
+    (position_P,) = upload(device, torch.tensor(turns, dtype=torch.int64))
+    return time_turn(position_P, pairs, head_dim)
+
+
 @dataclass(frozen=True, slots=True)
 class _Turning:
     """How the keys of a group's pages are turned as they are read; `by` None: all were turned when written."""
@@ -158,9 +166,12 @@ class _Turning:
     def of(memory: PageMemory, items: Sequence[ItemPages], rotate: Rotate) -> _Turning:
         if not any(item.turns for item in items):
             return _Turning(None, rotate)
-        turns = [turn for item in items for turn in item.turns or (0,) * len(item.reads)]
-        (position_P,) = upload(memory.device, torch.tensor(turns, dtype=torch.int64))
-        return _Turning(time_turn(position_P, memory.shape.time_pairs, memory.shape.head_dim), rotate)
+        shape, device = memory.shape, memory.device
+        turns = [
+            _factors(item.turns or (0,) * len(item.reads), shape.time_pairs, shape.head_dim, device) for item in items
+        ]
+        by = turns[0] if len(turns) == 1 else Rotation(*(torch.cat(parts) for parts in zip(*turns, strict=True)))
+        return _Turning(by, rotate)
 
     def turned(self, k_PLND: Tensor) -> Tensor:
         return k_PLND if self.by is None else self.rotate(k_PLND, self.by)

@@ -37,7 +37,8 @@ def renoise(x0_BFCHW: Tensor, noise_BFCHW: Tensor, sigmas: Sequence[float]) -> T
 
 
 class KeyedRenoising:
-    """x0 with the keyed noise of its block and step, so that any worker gives the same; x0 itself after the last step.
+    """x0 with the keyed noise of its block and of the step that it enters, so that any worker gives the same; x0 itself
+    after the last step.
 
     It is a Solver.
     """
@@ -49,7 +50,7 @@ class KeyedRenoising:
         """See Solver."""
         x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.times.sigma for work in works])
         levels = {
-            item: Noised(work.times.next_sigma, work.step + 1)
+            item: Noised(work.times.next_sigma, work.enters)
             for item, work in enumerate(works)
             if work.times.next_sigma is not None
         }

@@ -80,6 +80,7 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.reads.extend(work.pages.reads)
     forward.writes.extend(work.pages.writes)
     forward.returns = _RETURNS[work.returns]
+    forward.enters = work.enters
     put_conditioning(work.conditioning, forward.conditioning)
     match work.input:
         case FromNoise():
@@ -122,6 +123,7 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
         conditioning=conditioning_from_proto(forward.conditioning),
         input=_input_from(forward),
         returns=returns[forward.returns],
+        enters=forward.enters,
     )
 
 

@@ -53,7 +53,7 @@ def rotate(x: Tensor, turn: Rotation) -> Tensor:
     # A quarter turn, (e, o) to (-o, e): the complex product with i is exact, and far faster than to move channels.
     pairs_R = torch.view_as_complex(wide.reshape(*wide.shape[:-1], -1, 2))
     quarter = torch.view_as_real(pairs_R * 1j).flatten(-2)
-    return (wide * turn.cos + quarter * turn.sin).to(x.dtype)
+    return (wide * turn.cos).add_(quarter.mul_(turn.sin)).to(x.dtype)
 
 
 def rotate_fused(x: Tensor, turn: Rotation) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -18,21 +18,19 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import DecoderKind
 from workers.json_values import record, value
-from workers.models.api import Compute, Denoiser, LatentDecoder
+from workers.models.api import Compute, Denoiser, LatentDecoder, LatentEncoder
 from workers.models.manifest import Manifest
+from workers.models.recipe_fields import RecipeFields
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.fused_dit import fuse
 from workers.models.wan.fused_vae import FusedDecoder
+from workers.models.wan.sizes import encoder_config
 from workers.models.wan.taehv import TaehvDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
@@ -53,7 +51,7 @@ FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMAT_NAMES = "float64, float32, bfloat16 or float16"
 """The number formats that weights may have; an 8 bit format means nothing without the scales that belong to it."""
 
-_Network = WanModel | WanDecoder | TaehvDecoder
+_Network = WanModel | WanDecoder | TaehvDecoder | WanEncoder
 
 
 class Family(Enum):
@@ -126,7 +124,7 @@ def load_info(folder: Path) -> ModelInfo:
         _keys(table[section], None, f"{section}.")
     dit = record(WanConfig, table["dit"], "dit")
     vae = record(WanVAEConfig, table["vae"], "vae")
-    recipe = record(_RecipeFields, table["recipe"], "recipe").recipe()
+    recipe = record(RecipeFields, table["recipe"], "recipe").recipe()
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
         name=value("name", table["name"], str),
@@ -256,6 +254,21 @@ def load_decoder(
     return FusedDecoder(decoder) if compute.fuses else decoder
 
 
+def encodes(folder: Path) -> bool:
+    """Whether a model can make latents of pictures: its file of the autoencoder may hold the decoder alone."""
+    return "encoder.conv1.weight" in _files(folder, VAE, "cpu").names
+
+
+def load_encoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentEncoder | None:
+    """The encoder with its weights, ready to serve; None if the model has none."""
+    if not encodes(folder):
+        return None
+    with torch.device("meta"):
+        encoder = WanEncoder(encoder_config(_files(folder, VAE, "cpu").shape, info.vae))
+    _load(encoder, folder, VAE, compute)
+    return encoder
+
+
 def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -> None:
     """Write model.json, all that a simulated device needs of a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,35 +299,6 @@ def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Ma
 def _missing(folder: Path, name: str) -> InvalidField:
     allowed = f"a directory that holds {INFO_FILE}, {DIT_FILE} and {VAE_FILE}; {name} is missing"
     return InvalidField("model.path", str(folder), allowed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RecipeFields:
-    """A recipe as model.json has it: flat, with the block plan as one number."""
-
-    steps: tuple[int, ...]
-    shift: float
-    level: Level
-    frames_per_block: int
-    first_frames: int | None = None
-    window_frames: int | None
-    sink_frames: int = 0
-    positions: StreamPlaces = Numbering.ABSOLUTE
-    block_limit: int | None = None
-    commit_step: int = 0
-    commit_label: float | None = None
-    lag: int = 0
-    both_ways: bool = False
-
-    def recipe(self) -> Recipe:
-        """The recipe, checked as a whole."""
-        return Recipe(
-            steps=StepPlan(ladder=self.steps, shift=self.shift),
-            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
-            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(stream=self.positions),
-            block_limit=self.block_limit,
-        )
 
 
 def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAEConfig) -> Geometry:

@@ -88,7 +88,7 @@ class SimulatedLanes:
             self.memory.committed(work)
             return []
         key = work.noise
-        added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.step + 1)
+        added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.enters)
         latents = denoised(left, added, self._geometry(work))
         if work.returns.are_kept:
             self.memory.keep(work, latents)

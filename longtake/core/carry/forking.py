@@ -94,6 +94,7 @@ def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place now, waits for its share in every lane and for its slot."""
     block = parent.next_block
     child.begin_at(block, parent.seeds_before(block))
+    child.loads = parent.loads.before(block)
     child.kin.unprepared = child.kin.depends = True
     child.lane_holds = {(lane, Hold.SHARING) for lane in range(child.graph.lane_count)}
     parent.kin.forks.append((child.id, block))

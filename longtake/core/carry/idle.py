@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Effect, Stalled
+from longtake.core.effects import Effect
 from longtake.core.errors import InternalFault
+from longtake.core.facts import Stalled
 from longtake.core.sessions.census import is_stalled
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session

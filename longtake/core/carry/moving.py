@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, LoadImage, Stow, Take
+from longtake.core.effects import Discard, Effect, Forget, Give, LoadImage, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
+from longtake.core.facts import LaneMoved
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.session import Session

@@ -42,6 +42,7 @@ def check(request: Open, parent: Session, block: int, retention: Retention) -> N
 def begin(child: Session, parent: Session, block: int, retention: Retention) -> list[Inherit | Trim]:
     """Give `child`, which has no place yet, the past of `parent`; returns what is to be kept once it is let in."""
     child.begin_at(block, parent.seeds_before(block))
+    child.loads = parent.loads.before(block)
     child.state, child.classes = State.PARKED, parent.classes
     inherited = inherit(child, parent, block)
     return [inherited, child.trim(retention)]

@@ -22,8 +22,10 @@ from longtake.core.effects import Effect
 from longtake.core.errors import InvalidField, LongtakeError, WrongState
 from longtake.core.events import Adopt
 from longtake.core.sessions.draining import Draining
+from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import NOWHERE, Classes
 from longtake.core.sessions.prompts import REMEMBERED, Turn
+from longtake.core.sessions.retention import covers
 from longtake.core.sessions.session import Session
 from longtake.core.sessions.ties import Kinship
 
@@ -56,19 +58,33 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     session.header, session.media_type, session.is_opened = event.header, event.media_type, True
     session.playing = event.playing
     _take_turns(session, event)
+    _take_loads(session, event)
     acknowledged = max(event.acknowledged, event.first_block - 1)
     retention = cell.fleet.retention(graph)
+    if graph.given_blocks and not covers(event.latents[-1], 0, graph.given_blocks):
+        raise InvalidField(
+            "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
+        )
     frontier = retention.frontier(event.latents, acknowledged=acknowledged)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     session.resume_at(frontier, acknowledged=acknowledged)
     texts = retention.floors(session.progress, acknowledged=acknowledged).texts
     if texts < event.known_from:
-        allowed = f"latents from which blocks before {event.known_from} need not be made again: their cues are not here"
+        allowed = f"latents that blocks before {event.known_from} need not be made again for: it is not known how"
         raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     session.kept = retention.found(event.latents, frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
     adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
     return session, adopted
+
+
+def _take_loads(session: Session, event: Adopt) -> None:
+    """Under which loads its blocks were begun; InvalidField if its recipe has no such load."""
+    most, blocks = session.graph.recipe.steps.most_load, [block for block, _ in event.loads]
+    if blocks != sorted(set(blocks)) or any(block < 0 or not 0 <= load <= most for block, load in event.loads):
+        raise InvalidField("loads", event.loads[:8], f"ascending blocks, each with a load of 0 to {most}")
+    session.loads = Loads(changes=list(event.loads), known_from=event.known_from)
+    session.loads.settle_to(1 + max(blocks, default=-1))
 
 
 def _take_turns(session: Session, event: Adopt) -> None:

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from longtake.core.adoption import StepsSettled
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
 from longtake.core.dispatch.batching import Batching, Tickets
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
+from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, Ticket, Work, WorkerId
 
-Orders = list[Dispatch | PrepareStream]
-"""What workers are handed; forks have their slots filled between dispatches."""
+Orders = list[Dispatch | PrepareStream | StepsSettled]
+"""What workers are handed, and what was settled with it; forks have their slots filled between dispatches."""
 
 Revisit = tuple[Session, Collection[int]]
 """A session, and the numbers of those of its chains whose next op may be able to run now."""
@@ -75,9 +77,19 @@ class Dispatcher:
             for ticket in batch:
                 if ticket in worker.ready:  # a follower never was
                     worker.ready.drop(ticket)
+            orders += self._begun(batch, now_s=now_s)
             orders.append(self._dispatch(worker, batch, now_s=now_s))
             orders += self._follow(batch, now_s=now_s)
         return orders
+
+    def _begun(self, batch: Tickets, *, now_s: float) -> Orders:
+        """Settle the steps of the blocks that begin with a batch."""
+        found = []
+        for ticket in batch:
+            session, op = self._cell.sessions[ticket.session], ticket.op
+            if session.graph.skips and session.graph.number_of(op) == session.graph.first:
+                found.append(begin_block(self._cell, session, op.block, now_s=now_s))
+        return [settled for settled in found if settled is not None]
 
     def _follow(self, batch: Tickets, *, now_s: float) -> Orders:
         """Offer what may follow these ops, which were sent, right behind; and share what forks wait for."""
@@ -104,10 +116,19 @@ class Dispatcher:
         session, op = self._cell.sessions[ticket.session], ticket.op
         if session.is_realtime or not session.progress.is_whole:
             return False
+        chain = session.graph.chain_of(op)
+        worker = self._cell.workers[worker_of(session, chain)]
+        ops = 1 + len(session.steps(op.block).lanes_left[chain.number]) + (op.kind is Kind.DENOISE)
+        until_s = ops * worker.timing.pass_s * self._cost(worker, ticket)
         decoder = self._cell.workers[session.place.decoder]
-        backlog_s = len(decoder.ready) * decoder.timing.op_s
-        worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
-        return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
+        for before in decoder.ready:  # a few are enough, however many there are
+            until_s -= decoder.timing.op_s * self._cost(decoder, before)
+            if until_s < 0:
+                return True
+        return False
+
+    def _cost(self, worker: Worker, ticket: Ticket) -> float:
+        return self._cell.fleet.cost(self._cell.sessions[ticket.session], worker.role)
 
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
@@ -116,12 +137,13 @@ class Dispatcher:
             least = min([session.virtual_time for session, _ in owned])
             self._offers.virtual_clock = max(self._offers.virtual_clock, least)
         shares = not all([session.is_realtime for session, _ in owned])
-        if shares or worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s):  # if so, nobody was there
+        owes = worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s)
+        if shares or (owes and not worker.ready.has_patient):
             worker.shared_s = now_s
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,
-            sequence=worker.dispatched(batch, now_s=now_s),
+            sequence=worker.dispatched(batch, now_s=now_s, cost=self._cost(worker, batch[0])),
             work=_work(worker, owned),
             attach_conditioning=attach,
         )

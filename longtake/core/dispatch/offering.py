@@ -57,7 +57,7 @@ class Offers:
         progress, riding = session.progress, session.progress.riding
         may_be_held = chain.begins_block and (riding or chain.number == session.graph.first or session.lane_holds)
         may_be_held = may_be_held and not progress.is_replay(chain.number, block)
-        if may_be_held and self._is_held(session, chain, now_s=now_s):
+        if may_be_held and self._is_held(session, chain, block, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
         if riding is not None and may_be_held:
             return self._may_go_together(session, riding.ops)
@@ -89,7 +89,9 @@ class Offers:
             and session.progress.has_sent(need.chain, block)
         )
 
-    def _is_held(self, session: Session, chain: Chain, *, now_s: float) -> bool:
+    def _is_held(self, session: Session, chain: Chain, block: int, *, now_s: float) -> bool:
+        if block < session.graph.given_blocks:  # it counts as begun
+            return any(lane == chain.lane for lane, _ in session.lane_holds)
         holds = list(session.holds(chain.lane or 0, now_s=now_s))
         if holds == [Hold.PLAYBACK]:
             self._wake_at(session)

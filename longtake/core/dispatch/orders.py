@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.ops import Chain, Op, Returns
+from longtake.core.recipe.ops import Chain, Kind, Op, Returns
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
 
@@ -30,14 +30,14 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     graph, block = session.graph, op.block
     chain = graph.chain_of(op)
     lane = chain.lane or 0
-    table = session.place.tables[lane]
     places, seen = graph.places(block), session.next_block - 1 if chain.reads_later else block
+    table, steps = session.place.tables[lane], session.steps(block)
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
         pages=Pages(reads=table.reads(seen), writes=table.writes(block)),
-        times=graph.times(chain, block),
+        times=steps.times[chain.number].over(graph.blocks.made(block)),
         positions=places.queries,
         key_positions=places.keys,
         read_turns=table.read_of(places.read, block),
@@ -45,6 +45,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
+        enters=steps.enters[op.step] if op.kind is Kind.DENOISE else 0,
     )
 
 
@@ -58,14 +59,16 @@ def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLa
 
 def _returns(session: Session, chain: Chain, block: int, worker: Worker) -> Returns:
     """What becomes of the output: a chain of workers keeps none, and no lane keeps what no commit will start from."""
-    if chain.returns is Returns.NOTHING or session.progress.is_replay(chain.number, block):
+    steps = session.steps(block)
+    returns = steps.returns[chain.number]
+    if returns is Returns.NOTHING or session.progress.is_replay(chain.number, block):
         return Returns.NOTHING
     if worker.chain_length > 1:
         return Returns.SENT
-    readers = session.graph.readers(chain.step + 1)
-    if chain.returns is Returns.SENT_AND_KEPT and readers is not None and readers.commit is not None:
-        return chain.returns if session.progress.wants(readers.commit, block) else Returns.SENT
-    return chain.returns
+    readers = session.graph.readers(steps.enters[chain.step])
+    if returns is Returns.SENT_AND_KEPT and readers is not None and readers.commit is not None:
+        return returns if session.progress.wants(readers.commit, block) else Returns.SENT
+    return returns
 
 
 _FROM_LANE, _FROM_NOISE = FromLane(), FromNoise()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.fleet.ready import Urgency
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.ops import Chain, Kind
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
@@ -27,13 +28,14 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
     if not session.progress.is_whole:
         chain = session.graph.chain_of(op)
         if session.progress.is_replay(chain.number, op.block):
-            rest_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
-            return Urgency(session.whole_by_s - rest_s, session.virtual_time, op.block, commits, op.step)
+            again_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
+            return Urgency(session.whole_by_s - again_s, session.virtual_time, op.block, commits, op.step)
     if not session.is_realtime:
         return Urgency(_NEVER_S, session.virtual_time, op.block, commits, op.step)
     # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
     due_s = session.flow.due_s(op.block + commits, geometry=session.geometry)
-    deadline_s = due_s - _rest_s(cell, session, session.graph.chain_of(op))
+    steps = session.steps(op.block + commits)
+    deadline_s = due_s - rest_s(cell, session, session.graph.chain_of(op), steps)
     return Urgency(deadline_s, session.virtual_time, op.block, commits, op.step)
 
 
@@ -51,15 +53,15 @@ def _op_s(cell: Cell, session: Session, chain: Chain) -> float:
 def least_latency_s(cell: Cell, session: Session) -> float:
     """How long a block of a session that has a place takes, if nothing comes between."""
     first = session.graph.chains[session.graph.first]
-    return _op_s(cell, session, first) + _rest_s(cell, session, first)
+    return _op_s(cell, session, first) + rest_s(cell, session, first, session.graph.usual)
 
 
-def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
+def rest_s(cell: Cell, session: Session, chain: Chain, steps: BlockSteps) -> float:
     """Time from the end of an op to the segment that waits for it, if nothing comes between: the critical path."""
     if chain.lane is None:
         return 0.0
     workers, place, (forward, decode) = cell.workers, session.place, cell.fleet.op_costs(session.graph)
     lanes, rest_s = place.lanes, decode * workers[place.decoder].timing.passage_s
-    for lane in chain.lanes_left:
+    for lane in steps.lanes_left[chain.number]:
         rest_s += forward * workers[lanes[lane]].timing.passage_s
     return rest_s

@@ -43,10 +43,10 @@ class Rates:
     blocks_per_s: float
 
     @classmethod
-    def of(cls, graph: Graph, geometry: Geometry) -> Rates:
-        """The rates of a session with this recipe."""
+    def of(cls, graph: Graph, geometry: Geometry, load: int = 0) -> Rates:
+        """The rates of a session with this recipe, whose blocks are begun under such a load."""
         return cls(
-            lane_ops_per_s=len(graph.in_lane[0]) / geometry.block_s,
+            lane_ops_per_s=graph.under(load).forwards / graph.lane_count / geometry.block_s,
             blocks_per_s=1 / geometry.block_s,
         )
 

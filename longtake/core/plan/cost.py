@@ -24,7 +24,7 @@ class RecipeCost:
     pages: int
     """Pages of a session, of all its lanes."""
     forwards_to_latents: int
-    """Those that the pictures of a block wait for, one after the other."""
+    """Those that the pictures of a block wait for as a rule, one after the other."""
 
 
 def under(model: Model, named: NamedRecipe) -> Model:
@@ -43,7 +43,7 @@ def cost_of(model: Model, named: NamedRecipe) -> RecipeCost:
         relative_cost=_flop_per_s(served) / _flop_per_s(model),
         lanes=graph.lane_count,
         pages=graph.lane_count * served.recipe.page_count,
-        forwards_to_latents=graph.step_count,
+        forwards_to_latents=served.recipe.usual_count,
     )
 
 

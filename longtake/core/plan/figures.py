@@ -60,7 +60,7 @@ def forward_s(model: Model, measured: Measured = MEASURED) -> Figure:
     frames, like = model.recipe.window.size, PRESETS[measured.preset]
     same = (model.transformer, model.block_tokens) == (like.transformer, like.block_tokens)
     if same and frames in measured.denoise_s:
-        forwards, denoises = Graph(model.recipe).forwards_per_block, model.recipe.step_count
+        forwards, denoises = Graph(model.recipe).forwards_per_block, model.recipe.usual_count
         ops_s = denoises * measured.denoise_s[frames] + (forwards - denoises) * measured.commit_s[frames]
         host = f"the mean of a block's D and C, and {1000 * measured.host_s:.1f} ms of host time"
         return Figure(ops_s / forwards + measured.host_s, Basis.MEASURED, host)

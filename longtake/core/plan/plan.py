@@ -134,7 +134,7 @@ def plan(model: Model, devices: Devices, pace: Pace, *, window: int = Limits().d
     # Ops of one lane wait for each other, so within a chain they are not at work on all its devices at once.
     per_lane = cell.forwards / model.recipe.lane_count
     busiest = max(per_lane, max(lanes.count(worker) for worker in lanes) * per_lane / devices.layer_split)
-    soonest_s = model.recipe.step_count * devices.forward_s + devices.decode_s
+    soonest_s = model.recipe.usual_count * devices.forward_s + devices.decode_s
     return Plan(
         model=model.name,
         devices=devices.count,
@@ -148,7 +148,7 @@ def plan(model: Model, devices: Devices, pace: Pace, *, window: int = Limits().d
         limit_blocks_per_s=cell.limit_blocks_per_s,
         stream_rate=model.geometry.block_s / (busiest * devices.forward_s),
         speed_up=cell.forwards / busiest,
-        block_latency_s=model.recipe.step_count * devices.forward_s,
+        block_latency_s=model.recipe.usual_count * devices.forward_s,
         prompt_to_screen_s=(soonest_s, window * model.geometry.block_s + soonest_s),
         between_workers_bytes=sum(a != b for a, b in pairwise(lanes)) * cell.sizes.latent + cell.activation_bytes,
         to_decoder_bytes=cell.sizes.latent,

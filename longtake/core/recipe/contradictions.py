@@ -6,7 +6,7 @@ elsewhere puts other words for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,13 +25,15 @@ class Described(Protocol):
     """What rules look at; longtake.core.recipe.recipe.Recipe has it."""
 
     @property
+    def steps(self) -> StepPlan: ...
+    @property
     def blocks(self) -> BlockPlan: ...
     @property
     def context(self) -> Context: ...
     @property
-    def steps(self) -> StepPlan: ...
-    @property
     def joint(self) -> Joint | None: ...
+    @property
+    def lane_count(self) -> int: ...
     @property
     def window_frames(self) -> int | None: ...
     @property
@@ -68,17 +70,56 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
-def _period(recipe: Described) -> int | None:
-    stream = recipe.positions.stream
+def _period(of: Described) -> int | None:
+    stream = of.positions.stream
     return stream.cyclic if isinstance(stream, Cyclic) else None
 
 
-def _comes_round(recipe: Described) -> bool:
+def _comes_round(of: Described) -> bool:
     """Whether two of the frames that a block reads stand in one place."""
-    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    period, window, limit = _period(of), of.window_frames, of.block_limit
     if window is None and limit is not None:
-        window = recipe.blocks.first_frame(limit)
+        window = of.blocks.first_frame(limit)
     return period is not None and window is not None and period < window
+
+
+def _takes_each_step(of: Described) -> bool:
+    """Whether each block must take each step. (A ladder of one step makes no difference: it has one list.)"""
+    return of.lane_count > 1 or of.joint is not None
+
+
+def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
+    """Whether a list does not begin where the ladder does, or holds what is not in it."""
+    ladder = of.steps.ladder
+    return bool(entries) and not (entries[0] == ladder[0] and set(entries) <= set(ladder))
+
+
+def _list_rules() -> Iterator[Rule]:
+    """What goes for each list of steps."""
+    lists: dict[str, Callable[[StepPlan], tuple[tuple[int, ...], ...]]] = {
+        "usual_steps": lambda steps: (steps.usual,) if steps.usual not in ((), steps.ladder) else (),
+        "first_steps": lambda steps: (steps.first,) if steps.first else (),
+        "shed_steps": lambda steps: steps.shed,
+    }
+    for field, found in lists.items():
+        word = field.removesuffix("_steps")
+        yield Rule(
+            name=f"{word} list where each step has a lane",
+            first=("level",),
+            second=(field,),
+            is_broken=lambda recipe, found=found: _takes_each_step(recipe) and bool(found(recipe.steps)),  # type: ignore[misc]
+            why="a block that skips a step leaves a hole where each step reads earlier blocks in a lane of its own, or "
+            "where blocks step together",
+        )
+        yield Rule(
+            name=f"{word} list beyond the ladder",
+            first=(field,),
+            second=("steps",),
+            is_broken=lambda recipe, found=found: any(  # type: ignore[misc]
+                _is_beyond(recipe, entries) for entries in found(recipe.steps)
+            ),
+            why="every list begins with the first entry of the ladder and goes on with others of it",
+        )
 
 
 RULES = (
@@ -119,6 +160,14 @@ RULES = (
         second=("block_limit",),
         is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
         why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
+        name="a clean start of what has one, or has no commits",
+        first=("start_blocks",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.start_blocks > 0 and recipe.context.level is not Level.OUTPUT,
+        why="only where a block is committed in several lanes can its first ones be committed otherwise: with clean "
+        "all are read so, and with input there are no commits",
     ),
     Rule(
         name="a past of noise",
@@ -214,6 +263,49 @@ RULES = (
         ),
         why="both ways every block reads all that are not finished, so the window must hold the sinks and all of those",
     ),
+    *_list_rules(),
+    Rule(
+        name="a first list for no block",
+        first=("first_steps",),
+        second=("first_blocks",),
+        is_broken=lambda recipe: bool(recipe.steps.first) and not recipe.steps.first_blocks,
+        why="no block would take it",
+    ),
+    Rule(
+        name="first blocks without a list",
+        first=("first_blocks",),
+        second=("first_steps",),
+        is_broken=lambda recipe: recipe.steps.first_blocks > 0 and not recipe.steps.first,
+        why="they would take what all others take",
+    ),
+    Rule(
+        name="nothing shed",
+        first=("shed_steps",),
+        second=("usual_steps", "steps"),
+        is_broken=lambda recipe: bool(
+            recipe.steps.shed and len(recipe.steps.shed[0]) >= len(recipe.steps.usual_entries)
+        ),
+        why="under load a block takes fewer steps than as a rule",
+    ),
+    Rule(
+        name="a stream of first blocks",
+        first=("first_blocks",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.block_limit is not None and 0 < recipe.block_limit <= recipe.steps.first_blocks,
+        why="every block would be a first one, and the usual list is nobody's",
+        can_run=True,
+    ),
+    Rule(
+        name="a step that no block takes",
+        first=("steps",),
+        second=("usual_steps",),
+        is_broken=lambda recipe: (
+            not _takes_each_step(recipe)
+            and not set(recipe.steps.ladder) <= {each for one in recipe.steps.lists for each in one}
+        ),
+        why="the ladder has entries that are in no list of any block",
+        can_run=True,
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -240,7 +332,7 @@ def _shown(value: object) -> object:
         case None:
             return "none"
         case tuple():
-            return list(value)
+            return [_shown(each) for each in value]
         case Mapping():
             return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:

@@ -52,6 +52,11 @@ class Recipe:
         return len(self.steps.ladder)
 
     @property
+    def usual_count(self) -> int:
+        """How many steps a block takes as a rule."""
+        return len(self.steps.usual_entries)
+
+    @property
     def lane_count(self) -> int:
         """Lanes of one session: one per step, or a single one at the levels CLEAN and STAGGERED."""
         return 1 if self.level in (Level.CLEAN, Level.STAGGERED) else self.step_count
@@ -138,7 +143,7 @@ class Recipe:
 
     def plain(self) -> dict[str, object]:
         """All fields, as a model's file has them; those that came later only where they are not as they always were."""
-        later = {"first_frames": self.blocks.first_frames}
+        later = {"first_frames": self.blocks.first_frames, "start_blocks": self.context.start_blocks or None}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,
@@ -150,4 +155,16 @@ class Recipe:
             "block_limit": self.block_limit,
             **self.context.further(),
             **{name: value for name, value in later.items() if value is not None},
+            **self._lists(),
         }
+
+    def _lists(self) -> dict[str, object]:
+        """The lists of steps that differ from the ladder; a recipe that has none is called as it always was."""
+        steps = self.steps
+        lists = {
+            "usual_steps": steps.usual if steps.usual != steps.ladder else (),
+            "first_steps": steps.first,
+            "first_blocks": steps.first_blocks,
+            "shed_steps": steps.shed,
+        }
+        return {name: value for name, value in lists.items() if value}

@@ -10,15 +10,30 @@ from itertools import pairwise
 
 from longtake.core.errors import InvalidField, refuse
 
+_ENTRIES = "whole numbers from 1 to 1000, strictly falling"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """The steps of all blocks."""
+    """The steps of all blocks: a ladder, and which of its entries each block takes.
+
+    A list of entries that a block takes begins with the first of the ladder and keeps its order. The first
+    `first_blocks` blocks that are generated take `first` (what is given to a stream is not generated). The others take
+    `usual`, and under load, when there is no time for that, the lists of `shed`.
+    """
 
     ladder: tuple[int, ...]
     """Entries of the training schedule of 1000 steps, strictly falling."""
     shift: float
     """The flow shift."""
+    usual: tuple[int, ...] = ()
+    """What blocks take; empty: the whole ladder."""
+    first: tuple[int, ...] = ()
+    """What the first blocks take instead, under any load; empty: as usual."""
+    first_blocks: int = 0
+    """How many blocks are first ones."""
+    shed: tuple[tuple[int, ...], ...] = ()
+    """What blocks take under load 1, 2, …: each list is shorter than the one before."""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -31,6 +46,16 @@ class StepPlan:
             yield InvalidField("recipe.steps", list(ladder), "strictly falling numbers")
         if not 0 < self.shift < float("inf"):
             yield InvalidField("recipe.shift", self.shift, "a number above 0")
+        for name, entries in (("usual_steps", self.usual), ("first_steps", self.first)):
+            if not _falls(entries):
+                yield InvalidField(f"recipe.{name}", list(entries), _ENTRIES)
+        if self.first_blocks < 0:
+            yield InvalidField("recipe.first_blocks", self.first_blocks, "0 or more blocks")
+        told = [list(entries) for entries in self.shed]
+        if any(not entries or not _falls(entries) for entries in self.shed):
+            yield InvalidField("recipe.shed_steps", told, f"lists of {_ENTRIES}, none of them empty")
+        elif any(len(later) >= len(earlier) for earlier, later in pairwise(self.shed)):
+            yield InvalidField("recipe.shed_steps", told, "lists of which each is shorter than the one before")
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -49,6 +74,40 @@ class StepPlan:
     def timestep_of(self, entry: int) -> float:
         """What the model is told for that entry."""
         return _thousandfold((self.sigma_of(entry),))[0]
+
+    @property
+    def usual_entries(self) -> tuple[int, ...]:
+        """The entries that blocks take as a rule."""
+        return self.usual or self.ladder
+
+    @property
+    def lists(self) -> tuple[tuple[int, ...], ...]:
+        """Every list of entries that some block may take, each once."""
+        first = (self.first,) if self.first and self.first_blocks else ()
+        return tuple(dict.fromkeys((*first, self.usual_entries, *self.shed)))
+
+    @property
+    def most_load(self) -> int:
+        """The highest load that changes anything."""
+        return len(self.shed)
+
+    def entries(self, block: int, load: int = 0) -> tuple[int, ...]:
+        """The entries that `block`, counted from the first generated one, takes under a load of 0 to `most_load`.
+
+        The first blocks have no load: all later ones look like them.
+        """
+        if block < self.first_blocks and self.first:
+            return self.first
+        return self.shed[load - 1] if load else self.usual_entries
+
+    def indexes(self, entries: tuple[int, ...]) -> tuple[int, ...]:
+        """The places of these entries in the ladder: the numbers of the steps."""
+        return tuple(map(self.ladder.index, entries))
+
+
+def _falls(entries: tuple[int, ...]) -> bool:
+    """Whether these may be entries of a ladder, or there are none."""
+    return all(1 <= step <= 1000 for step in entries) and all(later < earlier for earlier, later in pairwise(entries))
 
 
 @lru_cache  # asked for with every op

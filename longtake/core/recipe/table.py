@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -80,6 +81,12 @@ def _wholes(value: object) -> tuple[int, ...]:
     return tuple(map(_whole, value))
 
 
+def _lists(value: object) -> tuple[tuple[int, ...], ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_wholes, value))
+
+
 def _line(value: object) -> str:
     if not isinstance(value, str) or len(value) > MOST_HELP or not value.isprintable():
         raise ValueError
@@ -108,6 +115,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "steps": {
         "ladder": _Key("steps", _wholes, "a list of whole numbers, such as [1000, 750, 500, 250]"),
         "shift": _Key("shift", _number, "a number"),
+        "usual": _Key("usual_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 500]"),
+        "first": _Key("first_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 750, 500]"),
+        "first_blocks": _Key("first_blocks", _whole, "a whole number of blocks, 0 or more"),
+        "shed": _Key("shed_steps", _lists, "a list of lists of the ladder, such as [[1000, 500], [1000]]"),
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
@@ -122,6 +133,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
+        "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {
         "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
@@ -147,7 +159,14 @@ class _Part:
 _PARTS: Mapping[str, _Part] = {
     "steps": _Part(
         made=StepPlan,
-        fields={"steps": "ladder", "shift": "shift"},
+        fields={
+            "steps": "ladder",
+            "shift": "shift",
+            "usual_steps": "usual",
+            "first_steps": "first",
+            "first_blocks": "first_blocks",
+            "shed_steps": "shed",
+        },
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
     "blocks": _Part(
@@ -155,10 +174,7 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={
-            name: name
-            for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
-        },
+        fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
 }

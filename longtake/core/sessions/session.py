@@ -11,11 +11,13 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
+from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
@@ -56,8 +58,7 @@ class Session:
     place: Place
     flow: Flow
     credits: deque[tuple[int, float]] = field(default_factory=deque)
-    """Up to which block its client's credit went, and when that was seen as a segment left; oldest first. Those that
-    go no further than the segments that have left are dropped."""
+    """Up to which block its client's credit went, beyond what has left, and when that was seen; oldest first."""
     classes: Classes = field(default_factory=Classes)
     """The workers that it may go on with: others would go on with other bits than it began with."""
     state: State = State.OPENING
@@ -67,6 +68,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
@@ -128,9 +130,14 @@ class Session:
     # --- how far it is ------------------------------------------------------------------------------------------------
 
     @property
+    def is_to_encode(self) -> bool:
+        """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
+        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+
+    @property
     def next_block(self) -> int:
-        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
-        return self.progress.next_block
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take. Given blocks count as begun."""
+        return max(self.progress.next_block, self.graph.given_blocks)
 
     @property
     def paced_block(self) -> int:
@@ -205,6 +212,10 @@ class Session:
         table = self.place.tables[self.graph.chain_of(op).lane or 0]
         return frames, table.count(op.block) if table.rebuilt_from else count
 
+    def steps(self, block: int) -> BlockSteps:
+        """The steps that a block takes; those that it would take now if it is not begun."""
+        return self.graph.steps_of(block, self.loads.at(block))
+
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
         return next((seed for until, seed in self.kin.seeds if block < until), self.request.seed)
@@ -226,7 +237,8 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
-        sinks = self.graph.sink_blocks
+        self.loads.forget_before(self.kept.latents[-1])
+        sinks = self.graph.kept_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
             versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)
@@ -326,10 +338,10 @@ class Session:
         self.presence.connection = None
 
     def settle_past(self, segment: int) -> None:
-        """Its client wants `segment` next, so of what an engine before made a window may have been shown: no cue
-        takes effect in that, nor before."""
+        """Its client wants `segment` next: a window from there may have been shown, in which no cue takes effect."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
+            self.loads.settle_to(self.settled_to)
 
     @property
     def sent_at_most(self) -> int:

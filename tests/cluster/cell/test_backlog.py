@@ -15,7 +15,7 @@ from tests.cluster.journal.world import A
 
 
 def segment(block: int, size: int = 4) -> SegmentOut:
-    emit = Emit(session=A, block=block, first_picture=0, picture_count=1, prompt_version=0)
+    emit = Emit(session=A, block=block, first_picture=0, picture_count=1, prompt_version=0, steps=4)
     return SegmentOut(emit=emit, data=bytes(size))
 
 

@@ -41,7 +41,9 @@ def right(model: Path, recipe: Recipe) -> list[str]:
     return expected_hashes(model, {0: PROMPT}, 7, BLOCKS, recipe)
 
 
-async def served(model: Path, recipe: Recipe, denoise: int = 1, **changes: object) -> Hashes:
+async def served(
+    model: Path, recipe: Recipe, denoise: int = 1, *, window: int = 4, cues: tuple[CueRequest, ...] = ()
+) -> Hashes:
     """What the engine makes by a recipe."""
     made = NamedRecipe(name="it", recipe=recipe)
     workers = in_process_workers(model, recipe, denoise=denoise, sessions=2)
@@ -49,7 +51,7 @@ async def served(model: Path, recipe: Recipe, denoise: int = 1, **changes: objec
     hashes, pictures = Hashes(recipe.step_count), model_info().geometry.first_picture(BLOCKS)
     async with in_process_engine(model, workers, recorder=hashes, recipes=[made]) as engine:
         hashes.listen(engine)
-        await stream(engine, "s", PROMPT, recipe="it", picture_limit=pictures, **changes)
+        await stream(engine, "s", PROMPT, recipe="it", picture_limit=pictures, window=window, cues=cues)
         engine.scheduler.check()
     return hashes
 

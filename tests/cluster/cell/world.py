@@ -9,7 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from benchmarks.simulated_streams import LoadOf, no_load
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
@@ -19,17 +21,21 @@ from longtake.core.effects import Closed, Dispatch, Effect, Recovered, Refused, 
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
+from tests.workers.oracle_beginning import Beginning, generate_from
+from tests.workers.oracle_plans import generate_by_lists
 from tests.workers.oracle_sources import row_of
+from tests.workers.unturned import UnturnedLanes, placing_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
 from workers.models import weights
-from workers.models.api import Compute, sdpa
+from workers.models.api import Compute, Denoiser, sdpa
 from workers.models.text import load_text_encoder
 
 RAW = SegmentSettings(codec="raw", quality=0)
@@ -96,12 +102,26 @@ def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_byte
     return recording
 
 
+def lanes_of(denoiser: Denoiser, recipe: Recipe) -> ContiguousLanes:
+    """The oracle's lanes for a recipe, with the bits of a server."""
+    window, sinks = recipe.window_frames, recipe.sink_frames
+    if recipe.positions == Positions():
+        return ContiguousLanes(denoiser, window, sinks, attention=sdpa)
+    return UnturnedLanes(denoiser, window, sinks, attention=sdpa, placing=placing_of(recipe))
+
+
 def expected_hashes(
-    model: Path, prompts: dict[int, str], seed: int, blocks: int, recipe: Recipe | None = None
+    model: Path,
+    prompts: dict[int, str],
+    seed: int,
+    blocks: int,
+    recipe: Recipe | None = None,
+    *,
+    loads: LoadOf = no_load,
 ) -> list[str]:
     """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to.
 
-    They are made by `recipe`, or by the model's own.
+    They are made by `recipe`, or by the model's own, each begun under a load.
     """
     torch.set_num_threads(1)
     info = weights.load_info(model)
@@ -110,15 +130,28 @@ def expected_hashes(
     denoiser = weights.load_denoiser(model, info, Compute())
     encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
-    lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
-    latents = row_of(info.recipe)(
-        denoiser,
-        info.recipe,
-        text,
-        lambda block, draw: normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0),
-        blocks,
-        lanes,
-    )
+    lanes = lanes_of(denoiser, info.recipe)
+
+    def noise(block: int, draw: int) -> Tensor:
+        return normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0)
+
+    steps = info.recipe.steps
+    lists = [steps.entries(block, loads(block)) for block in range(blocks)]
+    start = info.recipe.context.start_blocks
+    if start:
+        latents = generate_from(denoiser, info.recipe, text, noise, blocks, lanes, Beginning(start_blocks=start))
+    elif any(entries != steps.ladder for entries in lists):
+        latents = generate_by_lists(
+            denoiser,
+            lambda block: text[max(first for first in text if first <= block)],
+            lanes,
+            lists,
+            lambda block, entry, _: noise(block, steps.ladder.index(entry)),
+            frames=info.recipe.blocks.frames,
+            shift=steps.shift,
+        )
+    else:
+        latents = row_of(info.recipe)(denoiser, info.recipe, text, noise, blocks, lanes)
 
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.effects import Discard, Dispatch, Forget, Give, LaneMoved, LoadImage, Stow, Take
+from longtake.core.effects import Discard, Dispatch, Forget, Give, LoadImage, Stow, Take
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, Cue, Pause, Play, Tick
+from longtake.core.facts import LaneMoved
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import Dispatch, Effect, Give, LaneMoved, LoadImage, Notice, Refused
+from longtake.core.effects import Dispatch, Effect, Give, LoadImage, Notice, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.events import Close, Pause, Play, Tick
+from longtake.core.facts import LaneMoved
 from longtake.core.fleet.placement import Ranking
 from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace

@@ -66,7 +66,7 @@ def test_the_ops_of_a_first_block_of_other_size_have_the_same_levels_over_its_ow
         graph = Graph(replace(usual, blocks=replace(usual.blocks, first_frames=first)))
         for chain in graph.chains:
             for block, frames in ((0, first), (1, 3), (7, 3)):
-                times = graph.times(chain, block)
+                times = graph.usual.times[chain.number].over(graph.blocks.made(block))
                 assert times.timesteps == (chain.times.timesteps[0],) * frames
                 assert (times.sigma, times.next_sigma) == (chain.times.sigma, chain.times.next_sigma)
                 assert graph.shape(block)[0] == len(graph.places(block).queries) == frames

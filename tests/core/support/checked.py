@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from cluster.cell.attached import event_of
@@ -32,6 +32,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.recipe import Recipe
@@ -165,13 +166,15 @@ class CheckedCell:
         pace: Pace = Pace.FAST,
         prompt: str = "p",
         recipe: str = "",
+        given: int = 0,
     ) -> SessionId:
+        """`given` are latent frames that are given."""
         session = SessionId(name)
-        if recipe in self.others:
-            self.graphs[session] = Graph(self.others[recipe])
+        if recipe in self.others or given:
+            self.graphs[session] = graph_with(Graph(self.others.get(recipe, self.recipe)), given)
         self.send(
             Open(now_s=self.now_s, session=session, prompt=prompt, seed=1, pace=pace, window=window,
-                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe)
+                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe, given_frames=given)
         )  # fmt: skip
         return session
 
@@ -252,6 +255,10 @@ class CheckedCell:
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
+        if isinstance(effect, PrepareStream) and effect.encodes:
+            graph = self.graph_of(effect.session)
+            self.kept.give(effect.session, graph)
+            assert graph.given_blocks, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
@@ -278,6 +285,15 @@ class CheckedCell:
             check_quiet(order, works_of(dispatch))
         self.images.order(order)
 
+    def _needs(self, name: SessionId, op: Op) -> Iterator[Op]:
+        """What an op waits for; of a step that its block does not take, what that would have waited for."""
+        graph = self.graph_of(name)
+        for need in graph.needs(op):
+            if graph.number_of(need) in self.session(name).steps(need.block).skipped:
+                yield from self._needs(name, need)
+            else:
+                yield need
+
     def _check_dispatch(self, dispatch: Dispatch) -> None:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
         runs = 1 if isinstance(dispatch.work, DecodeWork) else self.chain_length
@@ -297,7 +313,7 @@ class CheckedCell:
                 self.replays.add((work.session, op))
             goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
             beside = mates[: mates.index((work.session, op))] if goes_along else []
-            for need in self.graph_of(work.session).needs(op):
+            for need in self._needs(work.session, op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)

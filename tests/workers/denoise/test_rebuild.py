@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import compress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Returns
+from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, FromNoise, LatentRef, PageId, SessionId
 from tests.core.support.recipes import APART, altered
@@ -97,7 +99,7 @@ class Stream:
         for work in works:
             made.append(self.perform(work))
             for output in made[-1]:
-                self.journal[work.block, work.step + 1] = output
+                self.journal[work.block, work.enters] = output
         return made
 
     def kept_pages(self) -> list[PageId]:
@@ -126,12 +128,13 @@ class Stream:
         """From its latents, over what is there again of its window in canonical order; nobody wants its output."""
         frames = sorted(self.window.frames(work.block), key=self.window.slot)
         there = [held.get((work.lane, self.window.slot(frame))) == frame for frame in frames]
-        reads = tuple(page for page, is_there in zip(work.pages.reads, there, strict=True) if is_there)
+        reads = tuple(compress(work.pages.reads, there))
         entered = self.graph.chain_of(work.op).entered_step
         ref = LatentRef(session=work.session, block=work.block, step=entered)
         return replace(
             work,
             pages=replace(work.pages, reads=reads),
+            read_turns=tuple(compress(work.read_turns, there)),
             input=work.input if isinstance(work.input, FromNoise) else FromLatent(ref),
             returns=Returns.NOTHING,
         )
@@ -154,9 +157,17 @@ class Stream:
         return [self.perform(self.moved(work)) for work in self.coming] == self.after
 
 
-def stream(model: Model, level: Level, window: int, sinks: int, boundary: int | None = None) -> Stream:
+def stream(
+    model: Model,
+    level: Level,
+    window: int,
+    sinks: int,
+    boundary: int | None = None,
+    positions: Numbering = Numbering.ABSOLUTE,
+) -> Stream:
     info, denoiser = model
-    recipe = altered(info.recipe, level=level, window_frames=window, sink_frames=sinks)
+    placed = Positions(stream=positions)
+    recipe = altered(info.recipe, level=level, window_frames=window, sink_frames=sinks, positions=placed)
     far = recipe.history_blocks * info.num_layers + -(-sinks // recipe.blocks.frames) + 2
     return Stream(info, denoiser, recipe, far if boundary is None else boundary)
 
@@ -188,6 +199,17 @@ def test_a_lane_is_exact_again_after_as_many_blocks_as_history_and_layers_say_an
         grown.rebuild(blocks)
         seen[blocks - grown.needed] = grown.pages_are_back(), grown.goes_on_as_before()
     assert seen == {-1: (False, False), 0: (True, True), 1: (True, True)}
+
+
+@pytest.mark.parametrize(("level", "window", "sinks"), [(Level.CLEAN, 9, 3), (Level.OUTPUT, 11, 2)])
+def test_pages_whose_keys_have_no_time_are_built_again_as_any_are(level: Level, window: int, sinks: int) -> None:
+    grown = stream(small(), level, window, sinks, positions=Numbering.LISTED)
+    assert all(work.read_turns and not any(work.key_positions) for work in grown.past)
+    seen = {}
+    for blocks in (grown.needed - 1, grown.needed):
+        grown.rebuild(blocks)
+        seen[blocks - grown.needed] = grown.pages_are_back(), grown.goes_on_as_before()
+    assert seen == {-1: (False, False), 0: (True, True)}
 
 
 @pytest.mark.parametrize("level", APART)

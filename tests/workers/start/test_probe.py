@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.work import Role, ShapeTime, WorkerId
 from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
-from workers.denoise.attention import SdpaBackend
+from workers.denoise.attention import Rotate, SdpaBackend
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
+from workers.models.rotary import Rotation, rotate
 from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
-from workers.start.loading import LoadedWorker
+from workers.start.loading import LoadedWorker, one_of_each_shape
 from workers.start.probe import BatchProfile, Profiles, Subject, Trial, probe
 from workers.start.spec import WorkerSpec
 
@@ -125,6 +127,33 @@ def test_a_size_that_changes_a_bit_ends_the_range(
     assert ("equal bits" in str(profile)) == (inexact is None)
 
 
+class TurnsTheFirstOtherwise:
+    """Turns the keys of a batch by other places than those of an item alone."""
+
+    def __call__(self, x: Tensor, turn: Rotation) -> Tensor:
+        alone = len(x) <= INFO.recipe.page_count
+        return rotate(x, turn if alone else Rotation(turn.cos, torch.nextafter(turn.sin, torch.ones_like(turn.sin))))
+
+
+@pytest.mark.parametrize(("turned", "limit", "inexact"), [(rotate, 8, None), (TurnsTheFirstOtherwise(), 1, 2)])
+def test_keys_that_are_turned_as_they_are_read_are_tried_where_a_recipe_has_them(
+    turned: Rotate, limit: int, inexact: int | None, model: WanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "MIN_GAIN", -10.0)
+    asked = replace(subject(model), attention=SdpaBackend(rotate=turned))
+    listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
+    profile = probe(asked.by(listed), pages=PAGES, max_batch=8)
+    assert (profile.limit, profile.inexact, profile.mixes_kinds) == (limit, inexact, limit > 1)
+    assert probe(asked, pages=PAGES, max_batch=8).limit == 8, "nothing is turned"
+
+
+def test_a_trial_has_keys_of_both_kinds_if_a_recipe_of_its_shape_turns_them() -> None:
+    listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
+    wide = altered(INFO.recipe, window_frames=7)
+    assert list(one_of_each_shape(INFO.recipe, wide, listed).values()) == [listed, wide]
+    assert list(one_of_each_shape(INFO.recipe, wide).values()) == [INFO.recipe, wide]
+
+
 def test_the_probe_speaks_plainly() -> None:
     profile = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=1, inexact=2)
     assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits, commits alone"
@@ -136,9 +165,9 @@ def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() ->
     wide = BatchProfile(forward_s={1: 0.009}, limit=3, mixes_kinds=False)
     alone = Profiles(own=own).ability(9, "", layers=5)
     assert (alone.batch_limit, alone.mixes_kinds, alone.forward_s, alone.shape_s) == (4, True, 0.004, ())
-    two = Profiles(own=own, others={(1, 9): fine}).ability(9, "", layers=5)
+    two = Profiles(own=own, others={(1, 9, 1): fine}).ability(9, "", layers=5)
     assert (two.batch_limit, two.mixes_kinds, two.shape_s) == (2, True, (ShapeTime(1, 9, 0.002),))
-    three = Profiles(own=own, others={(1, 9): fine, (6, 9): wide})
+    three = Profiles(own=own, others={(1, 9, 1): fine, (6, 9, 6): wide})
     assert (three.limit, three.ability(9, "", layers=5).mixes_kinds) == (2, False)
     assert "1 frames over 9 pages: batch limit 2" in str(three)
 

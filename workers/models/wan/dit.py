@@ -277,18 +277,26 @@ class WanModel(nn.Module):
         batch, frames = inputs.timestep_BF.shape
         rows = batch * frames
         features = time_features(inputs.timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
-        query_turn = turns(inputs.position_BF, grid, self.config)
-        keys_BF = inputs.key_position_BF
+        query_turn, key_turn = self._turns(inputs, grid)
         e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
         return LayerInputs(
             e_BFE=e[:rows].view(batch, frames, -1),
             e0_BF6E=self.time_projection(e)[:rows].view(batch, frames, 6, -1),
             query_turn=query_turn,
-            key_turn=query_turn if keys_BF is None else turns(keys_BF, grid, self.config),
+            key_turn=key_turn,
             grid=grid,
             text=inputs.conditioning.text,
             attention=inputs.attention,
         )
+
+    def _turns(self, inputs: Inputs, grid: tuple[int, int]) -> tuple[Rotation, Rotation]:
+        """By how much queries and keys are turned."""
+        if inputs.key_position_BF is None:
+            both = turns(inputs.position_BF, grid, self.config)
+            return both, both
+        both = turns(torch.cat([inputs.position_BF, inputs.key_position_BF]), grid, self.config)
+        (cos_q, cos_k), (sin_q, sin_k) = (part.chunk(2) for part in both)
+        return Rotation(cos_q, sin_q), Rotation(cos_k, sin_k)
 
     def run(self, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """Hidden states after the held layers."""

@@ -1,0 +1,52 @@
+"""The recipe of a model, as its model.json has it: flat, with the block plan as one number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFields:
+    """The fields of `Recipe.plain`."""
+
+    steps: tuple[int, ...]
+    shift: float
+    level: Level
+    frames_per_block: int
+    first_frames: int | None = None
+    window_frames: int | None
+    sink_frames: int = 0
+    positions: StreamPlaces = Numbering.ABSOLUTE
+    block_limit: int | None = None
+    start_blocks: int = 0
+    commit_step: int = 0
+    commit_label: float | None = None
+    lag: int = 0
+    both_ways: bool = False
+    usual_steps: tuple[int, ...] = ()
+    first_steps: tuple[int, ...] = ()
+    first_blocks: int = 0
+    shed_steps: tuple[tuple[int, ...], ...] = ()
+
+    def recipe(self) -> Recipe:
+        """The recipe, checked as a whole."""
+        return Recipe(
+            steps=StepPlan(
+                ladder=self.steps,
+                shift=self.shift,
+                usual=self.usual_steps,
+                first=self.first_steps,
+                first_blocks=self.first_blocks,
+                shed=self.shed_steps,
+            ),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
+            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
+            positions=Positions(stream=self.positions),
+            block_limit=self.block_limit,
+        )
