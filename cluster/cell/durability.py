@@ -360,4 +360,4 @@ def _loads_of(session: Session, before: int | None = None) -> list[WriteSteps]:
 
 
 def _cue_of(turn: Turn, cue: CueId | None) -> PlacedCue:
-    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)
+    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt, change=turn.change)

@@ -138,11 +138,15 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
         f"{of.sink_frames} sinks",
         *([f"blocks take {lists}"] if lists else []),
+        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
         f"memory {_many(cost.pages, 'page')} in {_many(cost.lanes, 'lane')} for each session",
     ]
+
+
+_SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
 
 
 def _lag(of: Recipe) -> str:

@@ -12,6 +12,7 @@ from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue
 from longtake.core.endings import AtDeadline, Ending
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
+from longtake.core.recipe.cues import Change
 from longtake.core.work import (
     Ability,
     ConditioningRef,
@@ -56,6 +57,8 @@ class CueRequest:
     prompt: str
     block: int | None = None
     picture: int | None = None
+    change: Change | None = None
+    """What becomes of what the stream remembers; None: what the recipe says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
