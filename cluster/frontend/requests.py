@@ -12,12 +12,14 @@ from unicodedata import category
 from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
+from cluster.frontend.given import pictures_of
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
+from longtake.core.recipe.cues import Change
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
@@ -61,6 +63,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     recipe = wrong.taken("", _recipe, request, offer)
     cues = wrong.taken((), _cues, request, offer)
     fork = wrong.taken(None, _fork, request)
+    given = wrong.taken((), given_pictures, request, offer)
     wrong.complain()
     return Open(
         now_s=now_s,
@@ -74,6 +77,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         cues=cues,
         recipe=recipe,
         fork=fork,
+        given_frames=-(-len(given) // offer.geometry.stride_time),
     )
 
 
@@ -294,6 +298,11 @@ def _fork(request: pb.Open) -> Fork | None:
     return Fork(session=session, block=block, own_clock=request.fork.own_clock)
 
 
+def given_pictures(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
+    """The pictures that the stream begins with, checked; see cluster.frontend.given."""
+    return pictures_of(request, stride=offer.geometry.stride_time, most=offer.max_given_pictures(request.recipe))
+
+
 def _recipe(request: pb.Open, offer: Offer) -> str:
     """How the stream is made; the core gives a fork the recipe of its parent, and refuses any other."""
     names = [each.name for each in offer.recipes]
@@ -317,6 +326,13 @@ def _decoder(request: pb.Open, offer: Offer) -> DecoderKind:
 
 def _decoder_name(number: pb.Decoder) -> str:
     return pb.Decoder.Name(number) if number in pb.Decoder.values() else str(number)
+
+
+_CHANGES: dict[pb.Change, Change | None] = {
+    pb.CHANGE_UNSPECIFIED: None,
+    pb.CHANGE_SWAP: Change.SWAP,
+    pb.CHANGE_RECACHE: Change.RECACHE,
+}
 
 
 def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
@@ -348,7 +364,10 @@ def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
             block = cue.block
         case "time":
             picture = _picture_at(f"{path}.time", cue.time, offer)
-    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture)
+    if cue.change not in _CHANGES:
+        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE or nothing")
+    change = _CHANGES[cue.change]
+    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=change)
 
 
 def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> int:

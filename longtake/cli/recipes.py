@@ -136,11 +136,15 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
         f"level {of.level.value}, blocks of {of.blocks.frames}{first}, window {window}, {of.sink_frames} sinks",
         *([f"blocks take {lists}"] if lists else []),
+        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
         f"memory {_many(cost.pages, 'page')} in {_many(cost.lanes, 'lane')} for each session",
     ]
+
+
+_SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
 
 
 def _many(count: int, what: str) -> str:

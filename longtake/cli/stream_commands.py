@@ -15,9 +15,11 @@ from longtake.cli.server import Server, server_options
 from longtake.cli.stream import Show, StreamOutput, WatchRange, render_to, stream_to, watch_to
 from longtake.cli.targets import STDOUT, File, Player, Target
 from longtake.client import (
+    CHANGES,
     CODECS,
     DECODERS,
     PACES,
+    ChangeName,
     CodecName,
     CueAt,
     DecoderName,
@@ -64,6 +66,8 @@ def _stream_options(command: Command) -> Command:
     return _options(command, (
         click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="Another prompt from a time on; repeatable."),
+        click.option("--change", type=click.Choice(list(CHANGES)),
+                     help="What cues make of what the stream remembers. Default: what its recipe says."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
         click.option("--seed", type=values.Whole(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True,
@@ -71,6 +75,10 @@ def _stream_options(command: Command) -> Command:
         click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--recipe", callback=values.text, default="", metavar="NAME",
                      help="How it is made. Default: as the model was trained; `longtake recipes` lists others."),
+        click.option("--first-frame", "first_frame", callback=values.picture, metavar="FILE",
+                     help="A picture that it begins with, PNG or JPEG."),
+        click.option("--continue", "clip", callback=values.clip, metavar="FILE",
+                     help="A video that it goes on from: its last pictures are shown first."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -87,11 +95,14 @@ class _Asked(_OutputAsked):
 
     prompt: str
     cues: tuple[CueAt, ...]
+    change: ChangeName | None
     duration: Fraction | None
     seed: int | None
     codec: CodecName
     quality: int | None
     recipe: str
+    first_frame: tuple[bytes, ...]
+    clip: tuple[bytes, ...]
     decoder: DecoderName | None
 
 
@@ -226,14 +237,17 @@ def _stream_asked(asked: _Asked) -> StreamOptions:
         if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
             place = f"{float(cue.time_s):g}s={cue.prompt}"
             raise click.UsageError(f"--cue: {place!r} would never be shown; allowed: a time before the end, --duration")
+    if asked["first_frame"] and asked["clip"]:
+        raise click.UsageError("--first-frame and --continue both say what it begins with: leave one out")
     return StreamOptions(
         seed=asked["seed"],
+        given=asked["first_frame"] or asked["clip"],
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],
         recipe=asked["recipe"],
         decoder=asked["decoder"],
-        cues=asked["cues"],
+        cues=tuple(replace(cue, change=asked["change"]) for cue in asked["cues"]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -18,6 +18,8 @@ PaceName = Literal["realtime", "fast"]
 CodecName = Literal["h264", "mjpeg", "raw"]
 CODECS: dict[CodecName, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
+ChangeName = Literal["swap", "recache"]
+CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE}
 PACES: dict[PaceName, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
@@ -32,6 +34,9 @@ class CueAt:
     prompt: str
     block: int | None = None
     time_s: float | Fraction | None = None
+    change: ChangeName | None = None
+    """What becomes of what the stream remembers: nothing (`swap`), or it is made again with the new prompt (`recache`),
+    where the recipe says how; None: what the recipe says."""
     id: str = ""
     """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
@@ -55,6 +60,9 @@ class StreamOptions:
     """How it is made: the name of one of `GetModelResponse.recipes`; empty: by the server's first. A fork has that of
     the stream it goes on from."""
     cues: tuple[CueAt, ...] = ()
+    given: tuple[bytes, ...] = ()
+    """Pictures that the stream begins with, PNG or JPEG: one, or the end of a clip that it goes on from, 1 plus a
+    multiple of 4 of them (`longtake.client.pictures` reads files). Not in a fork."""
     fork: str | None = None
     """Session to go on from."""
     fork_block: int | None = None
@@ -100,6 +108,9 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         found.wrong("duration_s", "give pictures or duration_s, not both")
     if options.fork_block is not None and options.fork is None:
         found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
+    found.pictures("given", options.given)
+    if options.given and options.fork is not None:
+        found.wrong("given", "a fork has the past of the session it goes on from, so give given or fork, not both")
     found.one_of("fork_clock", options.fork_clock, ("parent", "own"))
     for name, wait_s in (("reconnect_s", options.reconnect_s), ("room_s", options.room_s)):
         if not isinstance(wait_s, int | float) or not wait_s >= 0:  # nor is nan
@@ -121,6 +132,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         recipe=options.recipe,
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else _fork(options.fork, options),
+        given=options.given,
     )
 
 
@@ -128,8 +140,10 @@ def _fork(session: str, options: StreamOptions) -> pb.Fork:
     return pb.Fork(session_id=session, block=options.fork_block, own_clock=options.fork_clock == "own")
 
 
-def cue_request(cue: CueAt, taken: AbstractSet[str]) -> pb.Cue:
+def cue_request(asked: CueAt | str, change: ChangeName | None, taken: AbstractSet[str]) -> pb.Cue:
     """What a prompt is asked for with; the ids in `taken` are those of other cues. OptionError as of `open_request`."""
+    cue = CueAt(prompt=asked) if isinstance(asked, str) else asked
+    cue = cue if change is None else replace(cue, change=change)
     found = _Checked()
     found.cue("cue", cue)
     found.complain()
@@ -151,7 +165,8 @@ def cue_ids(cues: Sequence[CueAt], taken: AbstractSet[str]) -> list[str]:
 
 def _cue(cue: CueAt, name: str) -> pb.Cue:
     time = None if cue.time_s is None else duration(cue.time_s)
-    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time)
+    change = None if cue.change is None else CHANGES[cue.change]
+    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change)
 
 
 def duration(time_s: float | Fraction) -> duration_pb2.Duration:
@@ -186,6 +201,11 @@ class _Checked:
             shown = value[:40].encode("ascii", "backslashreplace").decode()
             self.wrong(field, f"'{shown}' is not allowed; allowed: text, all of it characters (UTF-8)")
 
+    def pictures(self, field: str, value: object) -> None:
+        """Files in memory; what is in them the server looks at."""
+        if not isinstance(value, tuple) or not all(isinstance(each, bytes) for each in value):
+            self.wrong(field, "allowed: a tuple of bytes, each the content of a PNG or JPEG file")
+
     def whole(self, field: str, value: object, *, most: int) -> None:
         if value is not None and (type(value) is not int or not 0 <= value <= most):
             self.wrong(field, f"{value!r} is not allowed; allowed: a whole number of 0 to {most}")
@@ -204,5 +224,7 @@ class _Checked:
         self.text(f"{field}.id", cue.id)
         self.whole(f"{field}.block", cue.block, most=_MOST)
         self.time(f"{field}.time_s", cue.time_s)
+        if cue.change is not None:
+            self.one_of(f"{field}.change", cue.change, CHANGES)
         if cue.block is not None and cue.time_s is not None:
             self.wrong(field, "give block or time_s, not both")

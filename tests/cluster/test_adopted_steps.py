@@ -101,7 +101,12 @@ def damaged(folder: Path, is_hit: Callable[[GoodRecord], bool]) -> int:
     count = 0
     for path in (each for each in folder.rglob("*") if each.is_file()):
         data = bytearray(path.read_bytes())
-        found = list(scan(lambda offset, size, data=data: bytes(data[offset : offset + size]), len(data)))
+        whole = bytes(data)
+
+        def read(offset: int, size: int, whole: bytes = whole) -> bytes:
+            return whole[offset : offset + size]
+
+        found = list(scan(read, len(whole)))
         for each in found:
             if isinstance(each, GoodRecord) and is_hit(each):
                 data[each.begin + 4] ^= 0xFF
@@ -151,9 +156,7 @@ async def test_a_record_that_is_lost_is_noticed_and_what_depends_on_it_is_not_ma
         after.engine.scheduler.cell.load_rule = by_block
         client = after.resume(before.tokens[A], CONSUMED[A] - 1)
         await client.to_the_end()
-        assert client.segments == {
-            block: data for block, data in before.undisturbed[A].items() if block >= CONSUMED[A]
-        }
+        assert client.segments == {block: data for block, data in before.undisturbed[A].items() if block >= CONSUMED[A]}
     assert damaged(tmp_path / "latents too", lambda each: each.head.kind is RecordKind.LATENT)
     async with cell(before.model, tmp_path / "latents too") as after:
         client = after.resume(before.tokens[A], CONSUMED[A] - 1)

@@ -25,6 +25,7 @@ from longtake.core.sessions.draining import Draining
 from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import NOWHERE, Classes
 from longtake.core.sessions.prompts import REMEMBERED, Turn
+from longtake.core.sessions.retention import covers
 from longtake.core.sessions.session import Session
 from longtake.core.sessions.ties import Kinship
 
@@ -60,7 +61,11 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     _take_loads(session, event)
     acknowledged = max(event.acknowledged, event.first_block - 1)
     retention = cell.fleet.retention(graph)
-    frontier = retention.frontier(event.latents, acknowledged=acknowledged)
+    if graph.given_blocks and not covers(event.latents[-1], 0, graph.given_blocks):
+        raise InvalidField(
+            "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
+        )
+    frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     session.resume_at(frontier, acknowledged=acknowledged)
     texts = retention.floors(session.progress, acknowledged=acknowledged).texts
@@ -69,8 +74,8 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     session.kept = retention.found(event.latents, frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
-    adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
-    return session, adopted
+    floors, sinks, held = trim.floors, trim.sinks, trim.held
+    return session, Adopted(session=session.id, frontier=max(frontier), floors=floors, sinks=sinks, held=held)
 
 
 def _take_loads(session: Session, event: Adopt) -> None:
@@ -84,7 +89,10 @@ def _take_loads(session: Session, event: Adopt) -> None:
 
 def _take_turns(session: Session, event: Adopt) -> None:
     """The prompts as they were: of two cues for one block the later counts."""
-    placed = [Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in event.cues]
+    placed = [
+        Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt, change=cue.change)
+        for cue in event.cues
+    ]
     turns = {turn.block: turn for turn in (Turn(block=event.first_block, version=0, cue=None), *placed)}
     first = replace(turns[min(turns)], block=0)  # whatever is missing, every block has a prompt
     session.prompts.turns = [first, *(turns[block] for block in sorted(turns)[1:])]

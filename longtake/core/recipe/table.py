@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -132,9 +134,14 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
+        "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {
         "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+    },
+    "cues": {
+        "change": _Key("cue_change", CueRule, _words(CueRule)),
+        "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
     },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
@@ -172,12 +179,10 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={
-            name: name
-            for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
-        },
+        fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
+    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

@@ -7,10 +7,12 @@ import pytest
 from longtake.core.effects import Recovered
 from longtake.core.limits import Limits, Recover
 from longtake.core.recipe.context import Level
+from longtake.core.sessions.replay import Stretch
 from longtake.core.sessions.retention import Depths, Retention
 from longtake.core.work import Continuity
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 from workers.simulated.arithmetic import REACH
 
@@ -39,11 +41,11 @@ def test_a_lane_is_rebuilt_from_its_window_and_no_more_is_kept() -> None:
     ],
 )
 def test_what_that_is_worth(recover: Recover, first: int, continuity: Continuity) -> None:
-    assert retention(recover).continuity(first) is continuity
+    assert retention(recover).continuity(Stretch(range(first, first + 1))) is continuity
 
 
 @pytest.mark.parametrize("recover", list(Recover))
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_the_client_is_told(recover: Recover, level: Level) -> None:
     cell = ImageCell(recipe(level), limits=Limits(recover=recover), denoisers=2)
     session = cell.open("s", window=2)

@@ -17,8 +17,8 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.parts import geometry, recipe
-from tests.core.support.recipes import altered
+from tests.core.support.parts import recipe
+from tests.core.support.recipes import APART, altered
 from tests.core.support.world import effects_of
 
 
@@ -50,8 +50,8 @@ class Storm:
             max_queued=draw.choice([0, 2, 9]),
             detached_s=draw.choice([0.0, 4.0, 600.0, 600.0]),
         )
-        self.level = draw.choice(list(Level))
-        made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+        self.level = draw.choice(APART)
+        made = self.begun(recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5)))
         made = altered(made, positions=placed(random.Random(seed), sinks=made.sink_frames))  # the same storm for each
         made = listed(random.Random(f"lists {seed}"), made)
         lanes = made.lane_count
@@ -70,6 +70,14 @@ class Storm:
         self._names = 0
         self._connections: dict[SessionId, ConnectionNumber] = {}
         """The newest call of each session that had more than one."""
+
+    def begun(self, made: Recipe) -> Recipe:
+        """The recipe, as streams begin in this storm."""
+        return made
+
+    def given(self) -> int:
+        """So many latent frames are given of the next stream."""
+        return 0
 
     def step(self) -> None:
         """One event."""
@@ -121,6 +129,7 @@ class Storm:
         self.pictures[SessionId(name)] = self.draw.randrange(1, 90)
         self.cell.open(
             name,
+            given=self.given(),
             pictures=self.pictures[SessionId(name)],
             window=self.draw.randrange(1, 4),
             pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
@@ -159,7 +168,7 @@ class Storm:
                 break
             cell.later(1.0)
         for name, closed in cell.closed.items():
-            asked = geometry().blocks_for(self.pictures[name])
+            asked = self.cell.geometry.divided(self.cell.graph_of(name).blocks).blocks_for(self.pictures[name])
             assert (closed.segments == asked) == (closed.ending is Ending.COMPLETED), closed
         self._check_steps()
         cell.check_empty()
