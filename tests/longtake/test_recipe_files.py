@@ -36,19 +36,9 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        *(
-            "hiar",
-            "liveact",
-            "ca2-vdm",
-            "hiar-hybrid",
-            "clean",
-            "lag-2",
-            "longlive-infinite",
-            "sinks",
-            "vid-gpt",
-            "asd",
-        ),
-        *("input", "two-step", "one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
+        *("hiar", "liveact", "hiar-hybrid", "ca2-vdm", "clean", "lag-2"),
+        *("longlive-infinite", "sinks", "vid-gpt", "asd", "input", "two-step"),
+        *("one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
@@ -57,11 +47,11 @@ def test_the_recipes_that_ship_are_these() -> None:
     assert told == {
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
+        "lag-2": (Level.STAGGERED, 4, 3, 0), "cmdm": (Level.STAGGERED, 4, 1, 0), "rolling": (Level.STAGGERED, 4, 1, 3),
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
-        "lag-2": (Level.STAGGERED, 4, 3, 0), "cmdm": (Level.STAGGERED, 4, 1, 0), "rolling": (Level.STAGGERED, 4, 1, 3),
         "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
@@ -125,9 +115,9 @@ def test_check_names_both_sides_of_each_contradiction(tmp_path: Path, capsys: py
 
 
 def test_check_names_every_wrong_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["recipe", "check", str(written(tmp_path, THREE + "lag = 1\n[drafts]\nblocks = 4\n"))]) == 2
+    assert run(["recipe", "check", str(written(tmp_path, THREE + "lags = 1\n[drafts]\nblocks = 4\n"))]) == 2
     said = capsys.readouterr()
-    assert [line.split()[1] for line in said.err.splitlines()] == ["drafts:", "context.lag:"]
+    assert [line.split()[1] for line in said.err.splitlines()] == ["drafts:", "context.lags:"]
 
 
 def test_check_says_what_a_recipe_costs(capsys: pytest.CaptureFixture[str]) -> None:

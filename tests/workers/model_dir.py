@@ -34,7 +34,7 @@ def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
     recipe = Recipe(
         steps=StepPlan(ladder=(1000, 750, 500), shift=5.0),
         blocks=BlockPlan(frames=2),
-        context=Context(level=level, window_frames=5, sink_frames=1),
+        context=Context(level=level, window_frames=5, sink_frames=1, lag=2 * (level is Level.STAGGERED)),
     )
     return ModelInfo(
         name="random",

@@ -76,6 +76,40 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
         ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
     ),
+    "a lag that says nothing": (
+        {"level": Level.STAGGERED, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.lag = none", "recipe.level = staggered"),
+    ),
+    "a lag of more than all steps": (
+        {"level": Level.STAGGERED, "lag": 2},
+        {"level": Level.STAGGERED, "lag": 2, "ladder": (1000, 500)},
+        ("recipe.lag = 2", "recipe.steps = [1000]"),
+    ),
+    "blocks of several sizes that step together": (
+        {"level": Level.STAGGERED, "lag": 1, "first_frames": 2, "window_frames": 2},
+        {"level": Level.CLEAN, "first_frames": 2, "window_frames": 2},
+        ("recipe.first_frames = 2", "recipe.level = staggered"),
+    ),
+    "places that change where blocks step together": (
+        {"level": Level.STAGGERED, "lag": 1, "positions": LISTED},
+        {"level": Level.STAGGERED, "lag": 1},
+        ("recipe.positions = listed", "recipe.level = staggered"),
+    ),
+    "both ways where nothing is shared": (
+        {"both_ways": True},
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True},
+        ("recipe.both_ways = True", "recipe.level = clean"),
+    ),
+    "a window that does not hold the blocks that read one another": (
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True, "ladder": (1000, 500), "window_frames": 2},
+        (
+            "recipe.window_frames = 1",
+            "recipe.both_ways = True with recipe.lag = 1 with recipe.steps = [1000, 500] "
+            "with recipe.frames_per_block = 1 with recipe.sink_frames = 0",
+        ),
+    ),
     "usual list where each step has a lane": (
         {"level": Level.OUTPUT, "ladder": (2, 1), "usual": (2,)},
         {"level": Level.OUTPUT, "ladder": (2, 1), "usual": (2, 1)},

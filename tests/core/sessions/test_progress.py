@@ -15,8 +15,9 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.progress import Progress
 from tests.core.support.parts import recipe
+from tests.core.support.recipes import APART
 
-LEVELS = st.sampled_from(list(Level))
+LEVELS = st.sampled_from(APART)
 LAST = 9
 
 

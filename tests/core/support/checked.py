@@ -131,6 +131,7 @@ class CheckedCell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         ability = Ability(
+            joint_ops=64,
             capacity=capacity,
             batch_limit=self.batch_limit,
             mixes_kinds=self.mixes_kinds,
@@ -310,14 +311,19 @@ class CheckedCell:
             if again:
                 assert work.session in self.struck, f"{op} is done once more"
                 self.replays.add((work.session, op))
-            beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
+            goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
+            beside = mates[: mates.index((work.session, op))] if goes_along else []
             for need in self._needs(work.session, op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)
         if not isinstance(dispatch.work, DecodeWork):
-            assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
-            check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
+            joint = [work for work in works if self.graph_of(work.session).joint is not None]
+            if len({work.session for work in works}) > 1 or not joint:  # else they go together, whatever the limit
+                assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
+                first = {work.session: work for work in reversed(joint)}  # one of each stands for them all
+                apart = tuple(item for item in dispatch.work if item not in joint or item is first[item.session])
+                check_batch(apart, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
             for item, attached in zip(dispatch.work, dispatch.attach_conditioning, strict=True):
                 text = (dispatch.worker, item.session, item.conditioning.version)
                 assert attached == (text not in self.texts), f"{text} is there already, or is not sent"

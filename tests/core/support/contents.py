@@ -12,6 +12,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
+from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
@@ -31,6 +32,8 @@ class Contents:
     """Of a fork: its parent and the first block of its own."""
     sealed: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
     """(session, lane, frame): what the frame's page held when it was sealed."""
+    left: dict[tuple[SessionId, int, int], tuple[Op, bytes]] = field(default_factory=dict)
+    """The same of blocks that step together, after each of their ops, and which one it was."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
@@ -79,14 +82,20 @@ class Contents:
         graph = self.graph_of(work.session)
         window, pages = graph.window, self.fakes[worker].lanes.pages
         own = dict(zip(graph.blocks.own(work.block), work.pages.writes, strict=True))
-        frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
+        frames, name = sorted(window.frames(work.block), key=window.order), f"{work.kind}({work.step}, {work.block})"
         assert len(frames) == len(work.pages.reads), f"{name} reads {len(work.pages.reads)} pages, should read {frames}"
         for frame, page in zip(frames, work.pages.reads, strict=True):
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
-            writer = self.writer(work.session, graph.blocks.block_of(frame))
-            right = pages[page].tobytes() == self.sealed[writer, work.lane, frame]
+            block = graph.blocks.block_of(frame)
+            writer = self.writer(work.session, block)
+            left = self.sealed.get((writer, work.lane, frame))
+            if graph.joint is not None:  # the block may not be finished: then it is what its op of this iteration left
+                op, left = self.left[writer, work.lane, frame]
+                wanted = source(graph.recipe, work.op, block)
+                assert op == wanted, f"{name} reads what {op} has left, should read {wanted}"
+            right = pages[page].tobytes() == left
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
         self.check_places(work)
 
@@ -98,7 +107,7 @@ class Contents:
         """A forward must place its frames as the papers say; what it lacks of its window changes no place."""
         graph = self.graph_of(work.session)
         own = graph.blocks.own(work.block)
-        right = standing(graph.recipe, own, sorted(graph.window.frames(work.block), key=graph.window.slot))
+        right = standing(graph.recipe, own, sorted(graph.window.frames(work.block), key=graph.window.order))
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
         assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
@@ -112,6 +121,10 @@ class Contents:
         """Remember what a forward has left in its lane and sealed."""
         if work.returns.are_kept:
             self.outputs[work.session, work.lane, work.block] = self.fakes[worker].lanes.memory.output(work)
+        if self.graph_of(work.session).joint is not None:
+            for page, frame in zip(work.pages.writes, self.graph_of(work.session).blocks.own(work.block), strict=True):
+                content = self.fakes[worker].lanes.pages[page].tobytes()
+                self.left[work.session, work.lane, frame] = work.op, content
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
             for page, frame in zip(work.pages.writes, self.graph_of(work.session).blocks.own(work.block), strict=True):
                 self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()
