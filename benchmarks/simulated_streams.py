@@ -122,9 +122,12 @@ def expected_latents(
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
             values = lane.run(latents, text, recipe.timesteps[step], block)
             latents = _stepped(values[-1], seed, block, entered, geometry)
-            if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and entered is None):
+            is_usual = block >= recipe.context.start_blocks
+            if is_usual and (recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and entered is None)):
                 committed = _committed(recipe, latents, seed, block, geometry)
                 lane.run(committed, text, recipe.commit_timestep(step), block)
+        for lane in lanes if block < recipe.context.start_blocks else ():
+            lane.run(latents, text, 0.0, block)
         yield latents
 
 

@@ -100,6 +100,7 @@ async def render(
     compute: Compute = _CPU,
     denoise: int = 1,
     recipe: NamedRecipe | None = None,
+    given: tuple[bytes, ...] = (),
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
@@ -108,7 +109,7 @@ async def render(
     The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
     stops; what was told is a playable file. `denoise` workers share the device. `recipe` is that of the request, if it
-    names one.
+    names one; `given` are the pictures that it begins with.
     """
     info = weights.load_info(model)
     text = int(needs_text_workers(info, compute.device))
@@ -119,6 +120,7 @@ async def render(
     async with in_process_engine(model, workers, recipes=served) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)
+        engine.journal.give(request.session, given)
         engine.submit(request)
         try:
             return await _consume(engine, request.session, outbox, tell, room)
@@ -173,7 +175,7 @@ async def render_events(
     path = model_path(model)
     info = weights.load_info(path)
     served = served_recipes(info, (recipe,) if recipe else (), is_pocket=model == POCKET)
-    made, offer = served[-1], offer_for(info, LIMITS, served)
+    made, offer = served[-1], offer_for(info, LIMITS, served, encodes=weights.encodes(path))
     asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
@@ -186,4 +188,5 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    await render(path, asked, tell, room=room, compute=Compute(device=device, dtype=dtype), recipe=made)
+    compute, given = Compute(device=device, dtype=dtype), tuple(request.given)
+    await render(path, asked, tell, room=room, compute=compute, recipe=made, given=given)

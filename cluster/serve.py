@@ -176,7 +176,7 @@ async def serve_until(
     engine, down, recording = _engine(config, what.info, what.recipes, tenancy)
     launcher = launcher_for(what.plan, engine)
     offer = replace(
-        offer_for(what.info, config.core_limits, what.recipes),
+        offer_for(what.info, config.core_limits, what.recipes, encodes=what.encodes),
         cell=config.metrics.cell,
         model_digest=what.model_digest,
         text_workers=sum(spec.role is Role.TEXT for spec in what.plan.workers),
@@ -220,6 +220,8 @@ class _Served:
     recipes: tuple[NamedRecipe, ...]
     plan: LaunchPlan
     model_digest: str
+    encodes: bool
+    """Whether streams may begin with pictures."""
 
 
 def _read(config: ServerConfig, read: ReadMemory) -> _Served:
@@ -232,7 +234,9 @@ def _read(config: ServerConfig, read: ReadMemory) -> _Served:
         info = replace(info, name=f"{info.name} ({device})")
     recipes = served_recipes(info, config.model.recipes, is_pocket=config.model.path == POCKET)
     plan = sized_here(plan_for(config, info, recipes), read)
-    return _Served(info=info, recipes=recipes, plan=plan, model_digest=model_digest(plan.workers[0]))
+    encodes = is_simulated(device) or weights.encodes(model_path(config.model.path))
+    digest = model_digest(plan.workers[0])
+    return _Served(info=info, recipes=recipes, plan=plan, model_digest=digest, encodes=encodes)
 
 
 def _engine(

@@ -120,6 +120,20 @@ class Task:
         return tuple(dict.fromkeys(order.work.session for order in orders))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareGiven:
+    """A decoder slot is to be cleared for a stream that begins with pictures, and these are to be encoded."""
+
+    order: PrepareStream
+    pictures: tuple[bytes, ...]
+    """PNG or JPEG."""
+
+    @property
+    def session(self) -> SessionId:
+        """Whose they are."""
+        return self.order.session
+
+
 @dataclass(frozen=True, slots=True)
 class JoinChain:
     """All workers of the chain are attached: meet the neighbours. Comes first and once."""
@@ -135,7 +149,7 @@ class Shutdown:
 
 ImageOrder = Stow | LoadImage | Give | Take | Discard
 """What a worker is to do with images."""
-Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
+Down = Task | PrepareStream | PrepareGiven | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
 
 
 # --- up: worker to engine -------------------------------------------------------------------------------------------
@@ -184,6 +198,10 @@ class Prepared:
     session: SessionId
     header: bytes
     media_type: str
+    given: bytes = b""
+    """The latents of the pictures that came with the order, as in Forward; empty if there were none."""
+    unfit: str = ""
+    """Why those cannot be encoded; the slot was not cleared then. Empty if they could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

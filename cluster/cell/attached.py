@@ -7,7 +7,7 @@ from collections import deque
 from typing import Protocol
 
 from cluster.cell.journal import Journal
-from longtake.core.effects import Dispatch
+from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
 from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, FromLatent, Work, WorkerId
 from workers.messages import (
@@ -21,6 +21,7 @@ from workers.messages import (
     ImageStowed,
     Introduction,
     Prepared,
+    PrepareGiven,
 )
 
 
@@ -75,6 +76,7 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
                 session=report.session,
                 header=report.header,
                 media_type=report.media_type,
+                unfit=report.unfit,
             )
         case ImageStowed():
             return Stowed(now_s=now_s, worker=worker, image=report.image)
@@ -82,6 +84,11 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
             return Loaded(now_s=now_s, worker=worker, image=report.image)
         case ImageGone():
             return ImageFailed(now_s=now_s, worker=worker, image=report.image, reason=report.reason)
+
+
+def preparation(order: PrepareStream, journal: Journal) -> PrepareStream | PrepareGiven:
+    """What a worker is sent that is to prepare a slot: with the pictures that it is to encode."""
+    return PrepareGiven(order=order, pictures=journal.pictures(order.session)) if order.encodes else order
 
 
 def order_of(dispatch: Dispatch, journal: Journal) -> tuple[Forward, ...] | Decode:

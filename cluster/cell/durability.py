@@ -13,7 +13,7 @@ client may not have got the end of it, as that can be lost with the server, too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.cell.journal import Journal
@@ -22,7 +22,17 @@ from cluster.cell.outbox import ClientMessage, SegmentOut
 from cluster.cell.settled import Settled
 from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
-from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord, WriteSteps
+from cluster.journal.writes import (
+    Durable,
+    Write,
+    WriteAck,
+    WriteCue,
+    WriteEnd,
+    WriteGiven,
+    WriteLatents,
+    WriteRecord,
+    WriteSteps,
+)
 from longtake.core.adoption import PlacedCue, StepsSettled
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Refused, Trim
 from longtake.core.endings import Remains
@@ -88,7 +98,7 @@ class Durability:
         self._record = record
         self._waiting: dict[SessionId, _Waiting] = {}
         self._inherited: dict[SessionId, tuple[Write, ...]] = {}
-        """What a fork has from its parent, until it is opened."""
+        """What a fork has from its parent, or a stream of what it was given, until it is opened."""
         self._changed: set[SessionId] = set()
         """Sessions whose records say on disk what was true before."""
         self._known: dict[SessionId, Session] = {}
@@ -228,6 +238,10 @@ class Durability:
         """Latents have arrived."""
         self._writer.append(WriteLatents(ref=ref, version=version, data=data))
 
+    def given(self, session: SessionId, latents: Mapping[LatentRef, bytes]) -> None:
+        """A session begins with these: they are to be on disk before it is told that it does."""
+        self._inherited[session] = tuple(WriteGiven(ref=ref, data=data) for ref, data in latents.items())
+
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""
         self._writer.append(WriteAck(session=session, block=segment))
@@ -312,15 +326,19 @@ class Durability:
         if session is None:
             return
         turns, versions = session.prompts.turns, {own for _, own in effect.versions}
-        cues = [
+        cues: list[Write] = [
             WriteCue(session=session.id, cue=_cue_of(turn, None)) for turn in turns if turn.version in versions - {0}
         ]
         loads = _loads_of(session, before=session.kin.first_block)
-        latents = []
+        latents, given = [], list[WriteGiven]()
         for (block, step), data in journal.latents_of(session.id).items():
             version = next((turn.version for turn in reversed(turns) if turn.block <= block), 0)
             ref = LatentRef(session=session.id, block=block, step=step)
-            latents.append(WriteLatents(ref=ref, version=version, data=data))
+            if block < session.graph.given_blocks:
+                given.append(WriteGiven(ref=ref, data=data))
+            else:
+                latents.append(WriteLatents(ref=ref, version=version, data=data))
+        cues = [*given, *cues]
         waiting = self._waiting.get(session.id)
         opened = next((held for held in waiting.held if not held.is_whole), None) if waiting is not None else None
         if waiting is None or opened is None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cluster.cell.answers import Answers
-from cluster.cell.attached import Attached, Port, event_of, order_of
+from cluster.cell.attached import Attached, Port, event_of, order_of, preparation
 from cluster.cell.clients import Clients
 from cluster.cell.durability import Released, Told
 from cluster.cell.inbox import Inbox
@@ -84,7 +84,7 @@ from monitoring.folding.histogram import Histogram
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
-from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Task, Up
+from workers.messages import Done, Down, Failed, Heartbeat, Introduction, Task, Up
 
 
 class Engine:
@@ -214,9 +214,11 @@ class Engine:
             case Heartbeat():
                 attached.vitals = message
             case _:
-                if isinstance(message, Encoded):
-                    self.journal.put_conditioning(message.conditioning, message.tensor)
-                self.submit(event_of(message, worker, self.now_s()))
+                wrong = self.keeping.heard(message, self.scheduler.cell.sessions)
+                if wrong:
+                    self.leave(worker, port, wrong, Loss.PROTOCOL)
+                else:
+                    self.submit(event_of(message, worker, self.now_s()))
 
     def _done(self, attached: Attached, message: Done) -> None:
         work = self._reported(attached, message.sequence)
@@ -353,7 +355,7 @@ class Engine:
                 self._tell(SegmentOut(emit=effect, data=segment))
             case PrepareStream():
                 self.journal.begin(effect.session)
-                self._send(effect.worker, effect)
+                self._send(effect.worker, preparation(effect, self.journal))
             case EncodeText():
                 self.journal.begin(effect.conditioning.session)
                 self._send(effect.worker, effect)

@@ -66,8 +66,9 @@ class Identity:
             header=session.header or b"",
             media_type=session.media_type,
             seeds=kin.seeds,
-            sink_blocks=session.graph.lasting_blocks,
+            sink_blocks=session.graph.kept_blocks,
             fork=fork,
             known_from=kin.known_from,
             playing=session.playing,
+            given_frames=request.given_frames,
         )

@@ -14,6 +14,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, _Entry] = {}
+        self._pictures: dict[SessionId, tuple[bytes, ...]] = {}
 
     def begin(self, session: SessionId) -> None:
         """Keep bytes for `session` from now on; harmless if it does already."""
@@ -21,6 +22,7 @@ class Journal:
 
     def drop(self, session: SessionId) -> None:
         """Free everything of `session`."""
+        self.encoded(session)
         self._sessions.pop(session, None)
 
     def put_latents(self, ref: LatentRef, data: bytes, version: int = 0) -> bool:
@@ -36,6 +38,21 @@ class Journal:
         same = not is_known or entry.latents[key] == data
         entry.latents[key] = data
         return same
+
+    def give(self, session: SessionId, pictures: tuple[bytes, ...]) -> None:
+        """Keep the pictures that a session which is about to be opened begins with, until their latents are here."""
+        if pictures:
+            self._pictures[session] = pictures
+
+    def pictures(self, session: SessionId) -> tuple[bytes, ...]:
+        """InternalFault if none were given."""
+        if session not in self._pictures:
+            raise InternalFault(f"journal: the pictures that {session} was given are missing")
+        return self._pictures[session]
+
+    def encoded(self, session: SessionId) -> None:
+        """Free the pictures of a session, of which there are latents now, or which is not to be."""
+        self._pictures.pop(session, None)
 
     def adopt(
         self, session: SessionId, latents: Mapping[tuple[int, int], bytes], versions: Mapping[tuple[int, int], int]
@@ -121,6 +138,7 @@ class Journal:
         return {
             "latents": sum(sum(map(len, entry.latents.values())) for entry in entries),
             "conditioning": sum(sum(map(len, entry.conditioning.values())) for entry in entries),
+            "pictures": sum(sum(map(len, pictures)) for pictures in self._pictures.values()),
         }
 
     @property

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping
+from itertools import accumulate
 
+from cluster.cell.attached import WorkerReport
 from cluster.cell.durability import Durability, Released, Told
 from cluster.cell.journal import Journal
 from cluster.journal.writer import Reached
 from longtake.core.adoption import Adopted, AdoptFailed, StepsSettled
-from longtake.core.effects import DropJournal, Inherit, Trim
+from longtake.core.effects import DropJournal, Inherit, Refused, Trim
 from longtake.core.errors import Unavailable
+from longtake.core.sessions.session import Session
 from longtake.core.work import ForwardWork, LatentRef, SessionId
+from workers.messages import Encoded, Prepared
 
 Kept = Adopted | AdoptFailed | Trim | Inherit | DropJournal | StepsSettled
 """What is to be kept, or no more."""
@@ -46,6 +52,8 @@ class Keeping:
 
     def holds(self, told: Told) -> bool:
         """Whether a client is to be told this later, by `reached` or `tick`."""
+        if isinstance(told, Refused):
+            self._journal.encoded(told.session)
         return self.durability is not None and self.durability.holds(told)
 
     def reached(self, reached: Reached) -> Released:
@@ -66,6 +74,31 @@ class Keeping:
         if self.durability is not None:
             self.durability.latents(ref, version, data)
         return same
+
+    def heard(self, report: WorkerReport, sessions: Mapping[SessionId, Session]) -> str:
+        """Keep the tensors that a worker sends with a report; returns what is wrong with them, if anything is."""
+        if isinstance(report, Encoded):
+            self._journal.put_conditioning(report.conditioning, report.tensor)
+        session = sessions.get(report.session) if isinstance(report, Prepared) else None
+        if isinstance(report, Prepared) and session is not None and session.is_to_encode and not report.unfit:
+            return self._take_given(session, report.given)
+        return ""
+
+    def _take_given(self, session: Session, latents: bytes) -> str:
+        """Keep the finished latents of the blocks that a session begins with, which nothing could make again."""
+        graph = session.graph
+        refs = [LatentRef(session=session.id, block=n, step=graph.step_count) for n in range(graph.given_blocks)]
+        sizes = [4 * math.prod(session.geometry.shape_of(ref.block)) for ref in refs]
+        if len(latents) != sum(sizes):
+            return f"it reported {len(latents)} bytes of latents of given pictures, not {sum(sizes)}"
+        ends = accumulate(sizes)
+        given = {ref: latents[end - size : end] for ref, size, end in zip(refs, sizes, ends, strict=True)}
+        for ref, data in given.items():
+            self._journal.put_latents(ref, data)
+        self._journal.encoded(session.id)
+        if self.durability is not None:
+            self.durability.given(session.id, given)
+        return ""
 
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""

@@ -77,6 +77,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
             picture_limit=record.picture_limit,
             settings=record.settings,
             recipe=record.recipe,
+            given_frames=record.given_frames,
             fork=None if record.fork is None else Fork(session=record.fork.parent, block=record.fork.block),
         ),
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),

@@ -34,6 +34,7 @@ from longtake.core.errors import (
     WrongState,
 )
 from longtake.core.events import Close, Event
+from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
@@ -168,7 +169,8 @@ class Carrying:
 
     def _form(self, record: SessionRecord) -> tuple[exported.BlockShapes, int]:
         """The shapes of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
-        graph = self._engine.scheduler.cell.graphs[self._identity.here(record).recipe]
+        cell = self._engine.scheduler.cell
+        graph = graph_with(cell.graphs[self._identity.here(record).recipe], record.given_frames)
         return self._offer.geometry.divided(graph.blocks).shape_of, graph.step_count
 
     async def _adopt(self, snapshot: Snapshot) -> pb.ImportResponse:

@@ -38,6 +38,7 @@ def _check_request(record: SessionRecord, offer: Offer) -> None:
     """What a client might have asked for."""
     prompt_of("record.prompt", record.prompt, offer)
     _check_number("record.seed", record.seed, 0, (1 << SEED_BITS) - 1)
+    _check_number("record.given_frames", record.given_frames, 0, offer.recipe_named(record.recipe).recipe.page_count)
     _check_number("record.window", record.window, 1, offer.limits.max_window)
     if record.picture_limit is not None:
         _check_number("record.picture_limit", record.picture_limit, 1, MAX_PICTURE)

@@ -76,6 +76,8 @@ class Offer:
     """What the model takes a text for; InvalidField if it cannot read it at all."""
     decoders: tuple[DecoderKind, ...] = (DecoderKind.FULL,)
     """Which networks can make a stream's pictures."""
+    encodes: bool = False
+    """Whether streams may begin with pictures: the model has an encoder for them."""
     text_workers: int = 0
     """Workers that encode prompts; with none, decode workers do it."""
     limits: Limits
@@ -91,14 +93,25 @@ class Offer:
         names = {each.name: each.recipe.digest for each in self.recipes}
         return Identity(model_digest=self.model_digest, recipe_digest=self.recipe.digest, recipes=names)
 
+    def max_given_pictures(self, recipe: str) -> int:
+        """The most pictures that a stream by this recipe may begin with: as many as its window holds."""
+        made = self.recipe_named(recipe).recipe
+        can = self.encodes and made.joint is None
+        return 1 + (made.page_count - 1) * self.geometry.stride_time if can else 0
+
     def recipe_named(self, name: str) -> NamedRecipe:
         """The recipe of this name; of an empty one, the model's own."""
         own = NamedRecipe(name="", recipe=self.recipe)
         return next((each for each in self.recipes if name in ("", each.name)), own)
 
 
-def offer_for(info: ModelInfo, limits: Limits, recipes: tuple[NamedRecipe, ...] = ()) -> Offer:
-    """What a server of this model offers, which serves these recipes by name, the model's own first."""
+def offer_for(
+    info: ModelInfo, limits: Limits, recipes: tuple[NamedRecipe, ...] = (), *, encodes: bool = False
+) -> Offer:
+    """What a server of this model offers, which serves these recipes by name, the model's own first.
+
+    `encodes`: whether the model has an encoder for pictures.
+    """
     text = text_rules(info.text_kind)
     vocabulary = text.vocabulary()
     return Offer(
@@ -110,6 +123,7 @@ def offer_for(info: ModelInfo, limits: Limits, recipes: tuple[NamedRecipe, ...] 
         vocabulary=vocabulary,
         read_prompt=text.read,
         decoders=info.decoders,
+        encodes=encodes,
         limits=limits,
         wire=WireLimits(),
     )

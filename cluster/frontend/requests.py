@@ -12,6 +12,7 @@ from unicodedata import category
 from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
+from cluster.frontend.given import pictures_of
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
@@ -62,6 +63,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     recipe = wrong.taken("", _recipe, request, offer)
     cues = wrong.taken((), _cues, request, offer)
     fork = wrong.taken(None, _fork, request)
+    given = wrong.taken((), given_pictures, request, offer)
     wrong.complain()
     return Open(
         now_s=now_s,
@@ -75,6 +77,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         cues=cues,
         recipe=recipe,
         fork=fork,
+        given_frames=-(-len(given) // offer.geometry.stride_time),
     )
 
 
@@ -293,6 +296,11 @@ def _fork(request: pb.Open) -> Fork | None:
     block = request.fork.block if request.fork.HasField("block") else None
     session = session_id("open.fork.session_id", request.fork.session_id)
     return Fork(session=session, block=block, own_clock=request.fork.own_clock)
+
+
+def given_pictures(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
+    """The pictures that the stream begins with, checked; see cluster.frontend.given."""
+    return pictures_of(request, stride=offer.geometry.stride_time, most=offer.max_given_pictures(request.recipe))
 
 
 def _recipe(request: pb.Open, offer: Offer) -> str:

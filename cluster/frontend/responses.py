@@ -180,6 +180,7 @@ class Speaker:
             decoder=WIRE_DECODERS[message.decoder],
             prompt=message.prompt,
             reading=self._reading(message.prompt),
+            given_segments=message.given_segments,
         )
 
     def _parts(self, message: SegmentOut) -> Iterator[pb.Segment]:
@@ -260,6 +261,7 @@ def model_response(offer: Offer, recipes: Iterable[pb.NamedRecipe] = ()) -> pb.G
         block_pictures=geometry.pictures(1),
         recipe=recipe_message(recipe),
         recipes=recipes,
+        max_given_pictures=offer.max_given_pictures(""),
         prompt_help=offer.prompt_help,
         vocabulary=[pb.WordGroup(name=name, words=words) for name, words in offer.vocabulary.items()],
         codecs=[

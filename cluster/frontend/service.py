@@ -108,6 +108,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._engine.keeping.check()
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)
+        self._engine.journal.give(session, tuple(first.open.given))
         self._engine.submit(event)
         return Connection(session, FIRST_CONNECTION, outbox, token)
 

@@ -50,10 +50,12 @@ class SessionRecord:
     seeds: tuple[tuple[int, int], ...] = ()
     """The seeds of a fork's blocks before its own: up to which block each of them holds."""
     sink_blocks: int = 0
-    """So many blocks from the beginning are read for ever, so their latents stay."""
+    """So many blocks from the beginning are read for ever, or were given, so their latents stay."""
     fork: ForkRecord | None = None
     playing: bool = True
     """What its client said last, Pause or Play."""
+    given_frames: int = 0
+    """So many latent frames at the beginning were given."""
     known_from: int = 0
     """Blocks before this one cannot be made again: the session came from another server, without all cues of those."""
 

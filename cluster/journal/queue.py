@@ -15,6 +15,7 @@ from cluster.journal.writes import (
     WriteAck,
     WriteCue,
     WriteEnd,
+    WriteGiven,
     WriteLatents,
     WriteRecord,
     WriteSteps,
@@ -86,7 +87,7 @@ class WriteQueue:
                 payload = record_to_json(write.record)
             case WriteCue():
                 payload = cue_to_json(write.cue)
-            case WriteLatents():
+            case WriteLatents() | WriteGiven():
                 payload = write.data
             case _:
                 payload = b""
@@ -117,7 +118,7 @@ class WriteQueue:
                 self.waiting_bytes += size
                 self._latents.append(waiting)
                 self._changed.notify()
-            case WriteRecord() | WriteCue() | WriteSteps() | WriteEnd() | TakeOver():
+            case WriteRecord() | WriteCue() | WriteGiven() | WriteSteps() | WriteEnd() | TakeOver():
                 self._facts.append(waiting)
                 self._changed.notify()
 

@@ -167,13 +167,16 @@ class _Reading:
         self._damages: list[Damage] = []
 
     def truth(self) -> None:
-        """Read record and cues; InvalidField if they are not of this version."""
+        """Read record, cues and what was given; InvalidField if they are not of this version."""
         for found in self._records(TRUTH):
             match found.head.kind:
                 case RecordKind.RECORD:
                     self.record = record_from_json(self._json(found))
                 case RecordKind.CUE:
                     self._cues.append(cue_from_json(self._json(found)))
+                case RecordKind.LATENT:
+                    key = (found.head.block, found.head.step)
+                    self._latents[key] = StoredLatents(f"{self._folder}/{TRUTH}", found)
                 case RecordKind.STEPS:
                     self._take_load(found.head)
                 case RecordKind.END:

@@ -3,7 +3,8 @@
 Theory of operation. The engine appends and goes on. `step` does what there is to do, without waiting for more, so a
 thread loops over it (cluster.journal.thread) and a simulation calls it by hand.
 
-    record, cue       synced before their number is reached: until then nobody is told of them
+    record, cue, given latents
+                      synced before their number is reached: until then nobody is told of them
     latents           written in groups, synced every 2 s: what a crash loses of them can be made again
     acknowledgements  written with that sync
     floors            files in which nothing is wanted are removed
@@ -30,7 +31,17 @@ from cluster.journal.files import PROBE, SessionFiles, folder_of
 from cluster.journal.queue import LIMIT_BYTES, Waiting, WriteQueue
 from cluster.journal.reading import StoredSession
 from cluster.journal.records import VERSIONS, Head, RecordKind
-from cluster.journal.writes import Durable, TakeOver, Write, WriteCue, WriteEnd, WriteLatents, WriteRecord, WriteSteps
+from cluster.journal.writes import (
+    Durable,
+    TakeOver,
+    Write,
+    WriteCue,
+    WriteEnd,
+    WriteGiven,
+    WriteLatents,
+    WriteRecord,
+    WriteSteps,
+)
 from longtake.core.work import SessionId
 
 SYNC_S = 2.0
@@ -194,7 +205,7 @@ class JournalWriter:
             match fact.write:
                 case TakeOver(stored=stored):
                     self._take_over(stored)
-                case WriteRecord() | WriteCue() | WriteSteps():
+                case WriteRecord() | WriteCue() | WriteGiven() | WriteSteps():
                     numbers.append(fact.number)
                     self._add(fact.write, fact.payload)
         if numbers and not self._save(session):
@@ -214,6 +225,9 @@ class JournalWriter:
             case WriteCue(cue=cue):
                 if files is not None:
                     files.add_truth(Head(kind=RecordKind.CUE, block=cue.block, version=cue.version), payload)
+            case WriteGiven(ref=ref):
+                if files is not None:
+                    files.add_truth(Head(kind=RecordKind.LATENT, block=ref.block, step=ref.step), payload)
             case WriteSteps(settled=settled):
                 if files is not None:
                     head = Head(

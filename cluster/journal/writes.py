@@ -31,6 +31,20 @@ class WriteCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriteGiven:
+    """The latents of a block that a session begins with, which nothing could make again. Durable before anybody is
+    told, and kept as long as the record is."""
+
+    ref: LatentRef
+    data: bytes
+    """Little-endian float32."""
+
+    @property
+    def session(self) -> SessionId:
+        return self.ref.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteSteps:
     """Blocks are begun under another load. Durable before the segment of the first of them is told."""
 
@@ -85,8 +99,8 @@ class TakeOver:
         return self.stored.record.session
 
 
-Write = WriteRecord | WriteCue | WriteSteps | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
+Write = WriteRecord | WriteCue | WriteGiven | WriteSteps | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
 """Of a Trim the journal on disk minds the floors; what sinks are it knows from the record."""
 
-Durable = WriteRecord | WriteCue | WriteSteps
+Durable = WriteRecord | WriteCue | WriteGiven | WriteSteps
 """What is synced at once, and refused while the disk is in trouble."""

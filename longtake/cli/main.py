@@ -251,6 +251,8 @@ def model(server: Server, as_json: bool) -> None:
     click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
     click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}; ", nl=False)
     click.echo(f"decoders: {', '.join(word(pb.Decoder.Name(decoder)) for decoder in answer.decoders)}")
+    if answer.max_given_pictures:
+        click.echo(f"begins with up to {answer.max_given_pictures} pictures that are given")
     click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
     click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
     click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")

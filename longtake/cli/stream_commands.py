@@ -75,6 +75,10 @@ def _stream_options(command: Command) -> Command:
         click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--recipe", callback=values.text, default="", metavar="NAME",
                      help="How it is made. Default: as the model was trained; `longtake recipes` lists others."),
+        click.option("--first-frame", "first_frame", callback=values.picture, metavar="FILE",
+                     help="A picture that it begins with, PNG or JPEG."),
+        click.option("--continue", "clip", callback=values.clip, metavar="FILE",
+                     help="A video that it goes on from: its last pictures are shown first."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -97,6 +101,8 @@ class _Asked(_OutputAsked):
     codec: CodecName
     quality: int | None
     recipe: str
+    first_frame: tuple[bytes, ...]
+    clip: tuple[bytes, ...]
     decoder: DecoderName | None
 
 
@@ -231,8 +237,11 @@ def _stream_asked(asked: _Asked) -> StreamOptions:
         if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
             place = f"{float(cue.time_s):g}s={cue.prompt}"
             raise click.UsageError(f"--cue: {place!r} would never be shown; allowed: a time before the end, --duration")
+    if asked["first_frame"] and asked["clip"]:
+        raise click.UsageError("--first-frame and --continue both say what it begins with: leave one out")
     return StreamOptions(
         seed=asked["seed"],
+        given=asked["first_frame"] or asked["clip"],
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],

@@ -7,21 +7,22 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
 
 import click
 
-from longtake.client import CueAt
+from longtake.client import CueAt, pictures
 from longtake.client.options import MOST_S
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.names import ALLOWED, is_name
 
+Read = TypeVar("Read")
 if TYPE_CHECKING:
     _PathType = click.ParamType[Path]
 else:
@@ -236,3 +237,24 @@ def _time(text: str) -> Fraction:
         return parse_time(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def picture(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[bytes, ...]:
+    """The picture in a file; see `longtake.client.pictures.first_frame`."""
+    return () if value is None else (_pictures(param, value, pictures.first_frame),)
+
+
+def clip(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[bytes, ...]:
+    """The last pictures of a video in a file; see `longtake.client.pictures.clip`."""
+    return () if value is None else _pictures(param, value, pictures.clip)
+
+
+def _pictures(param: click.Parameter, value: str, read: Callable[[Path], Read]) -> Read:
+    allowed = "a picture: PNG, JPEG" if read is pictures.first_frame else "a video, such as MP4"
+    try:
+        return read(Path(value))
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (ValueError, ImportError) as error:
+        why = str(error)
+    raise click.BadParameter(f"{value!r} is not allowed; allowed: {allowed} ({why})", param=param)

@@ -92,6 +92,7 @@ class Decoder:
             prompt=message.prompt,
             reading=_reading(message),
             recipe=message.recipe,
+            given_segments=message.given_segments,
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:

@@ -76,6 +76,8 @@ class OpenedEvent:
     """What the model takes it for; None if it reads free text, or the server is an older one."""
     recipe: str = ""
     """The name of its recipe; empty where the server is an older one."""
+    given_segments: int = 0
+    """So many segments at the beginning show what was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,9 @@ class StreamOptions:
     """How it is made: the name of one of `GetModelResponse.recipes`; empty: by the server's first. A fork has that of
     the stream it goes on from."""
     cues: tuple[CueAt, ...] = ()
+    given: tuple[bytes, ...] = ()
+    """Pictures that the stream begins with, PNG or JPEG: one, or the end of a clip that it goes on from, 1 plus a
+    multiple of 4 of them (`longtake.client.pictures` reads files). Not in a fork."""
     fork: str | None = None
     """Session to go on from."""
     fork_block: int | None = None
@@ -105,6 +108,9 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         found.wrong("duration_s", "give pictures or duration_s, not both")
     if options.fork_block is not None and options.fork is None:
         found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
+    found.pictures("given", options.given)
+    if options.given and options.fork is not None:
+        found.wrong("given", "a fork has the past of the session it goes on from, so give given or fork, not both")
     found.one_of("fork_clock", options.fork_clock, ("parent", "own"))
     for name, wait_s in (("reconnect_s", options.reconnect_s), ("room_s", options.room_s)):
         if not isinstance(wait_s, int | float) or not wait_s >= 0:  # nor is nan
@@ -126,6 +132,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         recipe=options.recipe,
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else _fork(options.fork, options),
+        given=options.given,
     )
 
 
@@ -193,6 +200,11 @@ class _Checked:
         elif any("\ud800" <= letter <= "\udfff" for letter in value):
             shown = value[:40].encode("ascii", "backslashreplace").decode()
             self.wrong(field, f"'{shown}' is not allowed; allowed: text, all of it characters (UTF-8)")
+
+    def pictures(self, field: str, value: object) -> None:
+        """Files in memory; what is in them the server looks at."""
+        if not isinstance(value, tuple) or not all(isinstance(each, bytes) for each in value):
+            self.wrong(field, "allowed: a tuple of bytes, each the content of a PNG or JPEG file")
 
     def whole(self, field: str, value: object, *, most: int) -> None:
         if value is not None and (type(value) is not int or not 0 <= value <= most):

@@ -13,6 +13,7 @@ from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, Ticket, WorkerId
@@ -45,6 +46,7 @@ class Cell:
     """How many steps a block takes that begins, of the lists that its recipe has."""
     journal_bytes: int = 0
     """What the sessions that were let in may need of the journal, together."""
+    _with_given: dict[tuple[Graph, int], Graph] = field(default_factory=dict)
     load_limit: LoadLimit = field(init=False)
     """The share of a worker's time that new REALTIME sessions may reserve now; those that were let in once return to
     what `limits` say."""
@@ -71,6 +73,13 @@ class Cell:
         known = (each for each in self.graphs.values() if each.recipe == graph.recipe)
         graph = self.graphs[name] = next(known, graph)
         self.fleet.serve(graph)
+
+    def graph_with(self, graph: Graph, given_frames: int) -> Graph:
+        """The graph of a stream by the same recipe of which so many latent frames are given; see recipe/given.py."""
+        key = graph, given_frames
+        if given_frames and key not in self._with_given:
+            self._with_given[key] = graph_with(graph, given_frames)
+        return self._with_given[key] if given_frames else graph
 
     def speak_for(self, session: Session) -> None:
         """Count what a session that is let in may need of the journal."""

@@ -50,6 +50,8 @@ class PrepareStream:
     """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
     started: bool = False
     """Whether the cleared slot begins in the middle of its stream; excludes `image` and `origin`."""
+    encodes: bool = False
+    """Whether the pictures that the session's client gave are encoded as well: the answer comes with their latents."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------

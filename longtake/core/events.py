@@ -79,6 +79,9 @@ class Open:
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""
     fork: Fork | None = None
+    given_frames: int = 0
+    """So many latent frames at the beginning are made of pictures that the client gave, which the engine has. A fork
+    has those of its parent, whatever is said here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,9 @@ class StreamPrepared:
     session: SessionId
     header: bytes
     media_type: str
+    unfit: str = ""
+    """Why the pictures that the client gave cannot be encoded; nothing was done then. Empty if they could be, or there
+    were none; their latents are in the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ class Opened:
     prompt: str
     """The prompt that the next segment shows."""
     continuity: Continuity = Continuity.EXACT
+    given_segments: int = 0
+    """So many segments at the beginning show what the client gave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,4 +55,5 @@ def _name(file: str) -> str:
 
 
 def _order(made: NamedRecipe) -> tuple[object, ...]:
-    return made.name != FIRST, -made.recipe.blocks.frames, -Graph(made.recipe).forwards_per_block, made.name
+    of = made.recipe
+    return made.name != FIRST, -of.blocks.frames, -Graph(of).forwards_per_block, len(of.steps.lists), made.name

@@ -221,7 +221,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ..., moved: _Optional[_Union[Moved, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe", "given")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +236,7 @@ class Open(_message.Message):
     FORK_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -250,7 +251,8 @@ class Open(_message.Message):
     fork: Fork
     decoder: Decoder
     recipe: str
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ...) -> None: ...
+    given: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ..., given: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("session_id", "block", "own_clock")
@@ -307,7 +309,7 @@ class Video(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity", "prompt", "reading", "recipe")
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity", "prompt", "reading", "recipe", "given_segments")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +327,7 @@ class Opened(_message.Message):
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     recipe_digest: str
@@ -342,7 +345,8 @@ class Opened(_message.Message):
     prompt: str
     reading: PromptReading
     recipe: str
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ..., recipe: _Optional[str] = ...) -> None: ...
+    given_segments: int
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ..., recipe: _Optional[str] = ..., given_segments: _Optional[int] = ...) -> None: ...
 
 class PromptReading(_message.Message):
     __slots__ = ("understood", "ignored", "defaulted")
@@ -509,7 +513,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits", "decoders", "recipes")
+    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits", "decoders", "recipes", "max_given_pictures")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIDEO_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
@@ -521,6 +525,7 @@ class GetModelResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     DECODERS_FIELD_NUMBER: _ClassVar[int]
     RECIPES_FIELD_NUMBER: _ClassVar[int]
+    MAX_GIVEN_PICTURES_FIELD_NUMBER: _ClassVar[int]
     name: str
     video: Video
     first_block_pictures: int
@@ -532,7 +537,8 @@ class GetModelResponse(_message.Message):
     limits: Limits
     decoders: _containers.RepeatedScalarFieldContainer[Decoder]
     recipes: _containers.RepeatedCompositeFieldContainer[NamedRecipe]
-    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ..., recipes: _Optional[_Iterable[_Union[NamedRecipe, _Mapping]]] = ...) -> None: ...
+    max_given_pictures: int
+    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ..., recipes: _Optional[_Iterable[_Union[NamedRecipe, _Mapping]]] = ..., max_given_pictures: _Optional[int] = ...) -> None: ...
 
 class NamedRecipe(_message.Message):
     __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures")

@@ -12,12 +12,13 @@ from benchmarks.sessions import Plan, measure
 from benchmarks.tiny_model import write_tiny_model
 from longtake.core.recipe.context import Level
 from longtake.core.work import SegmentSettings
+from tests.core.support.recipes import APART
 
 RAW = SegmentSettings(codec="raw", quality=0)
 STREAMS = [Request(prompt="a red ball", seed=1, blocks=4), Request(prompt="a blue box", seed=2, blocks=2)]
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_streams_that_take_turns_are_what_they_are_alone(tmp_path: Path, level: Level) -> None:
     write_tiny_model(tmp_path, level)
     loaded = Loaded(tmp_path, RAW, streams=2)

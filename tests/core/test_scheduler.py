@@ -17,9 +17,10 @@ from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
 from longtake.core.work import DecodeWork, SessionId
 from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, effects_of
 
-LEVELS = st.sampled_from(list(Level))
+LEVELS = st.sampled_from(APART)
 BLOCKS_4 = geometry().first_picture(4)
 
 

@@ -36,18 +36,19 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        "hiar",
-        "liveact",
-        "ca2-vdm",
-        "clean",
-        "longlive-infinite",
-        "sinks",
-        "vid-gpt",
-        "input",
-        "two-step",
-        "one-step",
-        "frame-wise",
-        "frame-wise-2",
+        *(
+            "hiar",
+            "liveact",
+            "ca2-vdm",
+            "hiar-hybrid",
+            "clean",
+            "lag-2",
+            "longlive-infinite",
+            "sinks",
+            "vid-gpt",
+            "asd",
+        ),
+        *("input", "two-step", "one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
@@ -56,13 +57,28 @@ def test_the_recipes_that_ship_are_these() -> None:
     assert told == {
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
+        "lag-2": (Level.STAGGERED, 4, 3, 0), "cmdm": (Level.STAGGERED, 4, 1, 0), "rolling": (Level.STAGGERED, 4, 1, 3),
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
+        "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
+        "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
     others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9)}
     assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
+
+
+def test_check_names_the_lists_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name in ("asd", "causal-forcing-pp", "clean"):
+        assert run(["recipe", "check", str(ROOT / f"longtake/recipes/{name}.toml")]) == 0
+        told[name] = capsys.readouterr().out
+    assert "blocks take for the first block [1000, 750, 500, 250], under load [1000, 500] or [1000]\n" in told["asd"]
+    assert "blocks take [1000, 500], for the first block [1000, 750, 500, 250]\n" in told["causal-forcing-pp"]
+    assert "0.38 x that" in told["causal-forcing-pp"] and "3 forwards a block" in told["causal-forcing-pp"]
+    assert "2 forwards from noise" in told["causal-forcing-pp"]
+    assert "blocks take" not in told["clean"]
 
 
 def test_hiar_is_the_recipe_of_the_pocket_model_and_its_digest_is_what_it_was() -> None:
@@ -109,9 +125,9 @@ def test_check_names_both_sides_of_each_contradiction(tmp_path: Path, capsys: py
 
 
 def test_check_names_every_wrong_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["recipe", "check", str(written(tmp_path, THREE + "lag = 1\n[drafts]\nblocks = 4\n"))]) == 2
+    assert run(["recipe", "check", str(written(tmp_path, THREE + "lags = 1\n[drafts]\nblocks = 4\n"))]) == 2
     said = capsys.readouterr()
-    assert [line.split()[1] for line in said.err.splitlines()] == ["drafts:", "context.lag:"]
+    assert [line.split()[1] for line in said.err.splitlines()] == ["drafts:", "context.lags:"]
 
 
 def test_check_says_what_a_recipe_costs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.work import Continuity, Role, WorkerId
 from monitoring.folding.session_tally import REBUILT, WAITED
 from tests.core.support.parts import geometry, recipe
+from tests.core.support.recipes import APART
 from tests.monitoring.world import Counted
 
 
@@ -39,7 +40,7 @@ def test_a_stream_that_lost_a_part_is_counted_when_it_is_whole_and_none_of_its_b
     assert bulk.closed == dict.fromkeys(Ending, 0) | {Ending.COMPLETED: 1}
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_blocks_that_are_done_once_more_leave_nothing_behind(level: Level) -> None:
     cell = Counted(recipe(level), denoisers=2)
     session = cell.open("s")

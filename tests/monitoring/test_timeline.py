@@ -17,6 +17,7 @@ from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Role, SessionId, WorkerId
 from monitoring.folding.timeline import Observer, OpSpan, Timeline
 from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell
 
 DENOISE, DECODE = WorkerId("denoise-0"), WorkerId("decode-0")
@@ -95,7 +96,7 @@ def test_a_run_of_two_blocks_has_the_spans_computed_by_hand() -> None:
     assert taken(observer) == [], "the session has ended"
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize(("batch", "fused"), [(1, False), (4, False), (4, True)])
 def test_every_op_is_seen_once_and_those_of_a_lane_do_not_overlap(level: Level, batch: int, fused: bool) -> None:
     cell = TimedCell(recipe(level), batch_limit=batch, limits=Limits(fused_passes=fused))

@@ -39,6 +39,7 @@ def _ability(plan: FleetPlan, model: Model, role: Role) -> Ability:
         Role.TEXT: (1, 0),
     }[role]
     return Ability(
+        joint_ops=64,
         capacity=capacity,
         batch_limit=plan.batch_limit,
         mixes_kinds=plan.mixes_kinds,

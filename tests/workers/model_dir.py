@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
@@ -11,6 +12,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from workers.models.wan.config import WanConfig, WanVAEConfig
+from workers.models.wan.vae import WanEncoder
 from workers.models.weights import ModelInfo, new_decoder, new_denoiser, save_model
 
 DIT = WanConfig(
@@ -32,7 +34,7 @@ def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
     recipe = Recipe(
         steps=StepPlan(ladder=(1000, 750, 500), shift=5.0),
         blocks=BlockPlan(frames=2),
-        context=Context(level=level, window_frames=5, sink_frames=1),
+        context=Context(level=level, window_frames=5, sink_frames=1, lag=2 * (level is Level.STAGGERED)),
     )
     return ModelInfo(
         name="random",
@@ -53,4 +55,15 @@ def write_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> Mod
         torch.manual_seed(seed)
         dit, vae = new_denoiser(info), new_decoder(info)
     save_model(folder, info, dit.state_dict(), vae.state_dict())
+    return info
+
+
+def write_model_that_encodes(folder: Path, level: Level = Level.OUTPUT) -> ModelInfo:
+    """The same with an encoder for pictures beside the decoder."""
+    info = write_model(folder, level)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        encoder = WanEncoder(VAE)
+    dit, vae = load_file(folder / "dit.safetensors"), load_file(folder / "vae.safetensors")
+    save_model(folder, info, dit, vae | encoder.state_dict())
     return info

@@ -16,10 +16,11 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import DecoderKind, PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
+from workers.decode.giving import Giving
 from workers.decode.slots import DecoderSlots, Decoding
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.device_work import DeviceWork
-from workers.messages import Decode, Done, Encoded, Prepared, Task
+from workers.messages import Decode, Done, Encoded, Prepared, PrepareGiven, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Later, Order
 
@@ -97,14 +98,17 @@ class DecodeWorker:
         geometry: Geometry,
         text: TextEncoder | None = None,
         encoding: EncodingPool | None = None,
+        giving: Giving | None = None,
     ) -> None:
         """Each decoder has its own slots, of equal numbers: a session has that of its number in one of them.
 
         With `text` it encodes prompts as well, which stops its streams for as long as that takes. Pictures are encoded
-        by the threads of `encoding`, else by the thread that gives the orders.
+        by the threads of `encoding`, else by the thread that gives the orders. With `giving` it makes latents of what
+        clients give, which stops its streams too.
         """
         self._slots = slots
         self._encoding = encoding
+        self._giving = giving
         self._geometry = geometry
         self._text = text
         self._streams: dict[SessionId, _Stream] = {}
@@ -116,6 +120,8 @@ class DecodeWorker:
         match message:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
+            case PrepareGiven() if self._giving is not None:
+                yield self._begin_with(message, self._giving)
             case PrepareStream(image=None, origin=None):
                 yield self._prepare(message, lambda slots: slots.open(message.slot, started=message.started))
             case PrepareStream(image=None, origin=int() as origin):
@@ -157,6 +163,15 @@ class DecodeWorker:
         take_slot(slots)
         self._streams[order.session] = _Stream(slots, order.slot, encoder)
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _begin_with(self, message: PrepareGiven, giving: Giving) -> Prepared:
+        """Encode what a client gave, which may be anything, and then take a slot."""
+        try:
+            latents_FCHW = giving.latents(message.pictures)
+        except InvalidField as error:
+            return Prepared(session=message.session, header=b"", media_type="", unfit=str(error))
+        prepared = self._prepare(message.order, lambda slots: slots.open(message.order.slot))
+        return replace(prepared, given=tensor_to_bytes(latents_FCHW))
 
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""

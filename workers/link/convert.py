@@ -32,6 +32,7 @@ from workers.messages import (
     JoinChain,
     Part,
     Prepared,
+    PrepareGiven,
     Seat,
     Shutdown,
     Site,
@@ -125,7 +126,13 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
             convert_work.put_conditioning(message.conditioning, encoded.text_encoded.conditioning)
             return encoded
         case Prepared():
-            prepared = pb.StreamPrepared(session=message.session, header=message.header, media_type=message.media_type)
+            prepared = pb.StreamPrepared(
+                session=message.session,
+                header=message.header,
+                media_type=message.media_type,
+                given=message.given,
+                unfit=message.unfit[:MAX_REASON],
+            )
             return pb.AttachRequest(stream_prepared=prepared)
         case ImageStowed() | ImageLoaded() | ImageGone():
             return convert_images.report_to_proto(message)
@@ -162,7 +169,13 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
             )
         case "stream_prepared":
             prepared = message.stream_prepared
-            return Prepared(session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type)
+            return Prepared(
+                session=SessionId(prepared.session),
+                header=prepared.header,
+                media_type=prepared.media_type,
+                given=prepared.given,
+                unfit=prepared.unfit[:MAX_REASON],
+            )
         case "image_stowed" | "image_loaded" | "image_failed":
             return convert_images.report_from_proto(message)
         case "heartbeat":
@@ -184,6 +197,8 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             return convert_work.task_to_proto(message)
         case PrepareStream():
             return pb.AttachResponse(prepare_stream=convert_images.prepare_to_proto(message))
+        case PrepareGiven():
+            return pb.AttachResponse(prepare_stream=convert_images.given_to_proto(message))
         case EncodeText():
             response = pb.AttachResponse(encode_text=pb.EncodeText(prompt=message.prompt))
             convert_work.put_conditioning(message.conditioning, response.encode_text.conditioning)
@@ -207,7 +222,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
         case "dispatch":
             return convert_work.task_from_proto(message.dispatch)
         case "prepare_stream":
-            return convert_images.prepare_from_proto(message.prepare_stream, worker)
+            return convert_images.given_from_proto(message.prepare_stream, worker)
         case "encode_text":
             encode = message.encode_text
             return EncodeText(

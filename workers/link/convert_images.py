@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.work import DecoderKind, ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
-from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed
+from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed, PrepareGiven
 
 MAX_REASON = 2000
 _DECODER = {DecoderKind.FULL: pb.DECODER_FULL, DecoderKind.TINY: pb.DECODER_TINY}
@@ -129,6 +130,23 @@ def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStre
         origin=SlotId(order.origin) if order.HasField("origin") else None,
         started=order.started,
     )
+
+
+def given_to_proto(message: PrepareGiven) -> pb.PrepareStream:
+    """The same of an order with pictures."""
+    prepare = prepare_to_proto(message.order)
+    prepare.pictures.extend(message.pictures)
+    return prepare
+
+
+def given_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream | PrepareGiven:
+    """The order, with its pictures if it has some; InvalidField if the slot is not only to be cleared then."""
+    prepare = prepare_from_proto(order, worker)
+    if not order.pictures:
+        return prepare
+    if prepare.image is not None or prepare.origin is not None or prepare.started:
+        raise InvalidField("prepare_stream.pictures", len(order.pictures), "none unless the slot is cleared")
+    return PrepareGiven(order=replace(prepare, encodes=True), pictures=tuple(order.pictures))
 
 
 def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:

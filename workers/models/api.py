@@ -256,6 +256,28 @@ class CarriedState:
         self.started = source.started
 
 
+class LatentEncoder(Protocol):
+    """Pictures to latents before they are normalised, chunk by chunk."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its floating-point format."""
+        ...
+
+    def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
+        """The state of a stream that has seen nothing; `height` and `width` are those of a picture."""
+        ...
+
+    def encode(self, pixels_BCFHW: Tensor, state: CarriedState) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance [B, C, F, H, W] of the latents of the next pictures, values in [-1, 1]."""
+        ...
+
+
 class LatentDecoder(Protocol):
     """Latents to pictures, block by block of a stream, with weights on a device."""
 

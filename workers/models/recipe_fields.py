@@ -25,6 +25,7 @@ class RecipeFields:
     sink_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
     block_limit: int | None = None
+    start_blocks: int = 0
     commit_step: int = 0
     commit_label: float | None = None
     lag: int = 0

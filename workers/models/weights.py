@@ -22,7 +22,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import DecoderKind
 from workers.json_values import record, value
-from workers.models.api import Compute, Denoiser, LatentDecoder
+from workers.models.api import Compute, Denoiser, LatentDecoder, LatentEncoder
 from workers.models.manifest import Manifest
 from workers.models.recipe_fields import RecipeFields
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
@@ -30,6 +30,7 @@ from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.fused_dit import fuse
 from workers.models.wan.fused_vae import FusedDecoder
+from workers.models.wan.sizes import encoder_config
 from workers.models.wan.taehv import TaehvDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
@@ -50,7 +51,7 @@ FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMAT_NAMES = "float64, float32, bfloat16 or float16"
 """The number formats that weights may have; an 8 bit format means nothing without the scales that belong to it."""
 
-_Network = WanModel | WanDecoder | TaehvDecoder
+_Network = WanModel | WanDecoder | TaehvDecoder | WanEncoder
 
 
 class Family(Enum):
@@ -251,6 +252,21 @@ def load_decoder(
         decoder = new_decoder(info)
     _load(decoder, folder, VAE, compute)
     return FusedDecoder(decoder) if compute.fuses else decoder
+
+
+def encodes(folder: Path) -> bool:
+    """Whether a model can make latents of pictures: its file of the autoencoder may hold the decoder alone."""
+    return "encoder.conv1.weight" in _files(folder, VAE, "cpu").names
+
+
+def load_encoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentEncoder | None:
+    """The encoder with its weights, ready to serve; None if the model has none."""
+    if not encodes(folder):
+        return None
+    with torch.device("meta"):
+        encoder = WanEncoder(encoder_config(_files(folder, VAE, "cpu").shape, info.vae))
+    _load(encoder, folder, VAE, compute)
+    return encoder
 
 
 def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -> None:

@@ -6,13 +6,15 @@ drives it decides when: a simulation on a clock of its own, a test in whatever o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import ImageId, SessionId, SlotId
 from workers.messages import (
     Decode,
@@ -24,9 +26,10 @@ from workers.messages import (
     ImageOrder,
     ImageStowed,
     Prepared,
+    PrepareGiven,
     Task,
 )
-from workers.simulated.arithmetic import advanced, decoded, first_state
+from workers.simulated.arithmetic import advanced, decoded, first_state, latents_of, mix
 from workers.simulated.lanes import SimulatedLanes
 
 Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
@@ -67,6 +70,9 @@ class FakeWorker:
                 return Encoded(conditioning=message.conditioning, tensor=message.prompt.encode(), notice="")
             case Forget():
                 self._forget(message)
+            case PrepareGiven(order=order):
+                given = _given(message.pictures, self.lanes.geometry)
+                return replace(self._prepare(order, self._state(None)), given=given)
             case PrepareStream(image=None):
                 return self._prepare(message, self._state(message.origin))
             case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
@@ -141,3 +147,9 @@ class FakeWorker:
         if message.version is None:
             self.images = {key: image for key, image in self.images.items() if image.session != message.session}
             self.states = {slot: state for slot, state in self.states.items() if state[0] != message.session}
+
+
+def _given(pictures: tuple[bytes, ...], geometry: Geometry) -> bytes:
+    """What stands for the latents of pictures."""
+    frames = 1 + (len(pictures) - 1) // geometry.stride_time
+    return latents_of(mix(b"given", *pictures), geometry.divided(BlockPlan(frames=frames)))

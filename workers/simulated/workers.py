@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,18 @@ from torch import Tensor
 
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import Ability, DecoderKind, PageId, Role, WorkerId
 from workers.decode.slots import Decoding
 from workers.decode.worker import DecodeWorker
-from workers.denoise.worker import tensor_to_bytes
+from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
 from workers.orders import Answer, Order
 from workers.runner import Performer
-from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, mix, numbers, pictures
+from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, latents_of, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
 from workers.simulated.text import simulated_text
@@ -133,6 +134,19 @@ class SimulatedSlots:
         return self._states[slot]
 
 
+class SimulatedGiving:
+    """Stands for what makes latents of pictures (workers.decode.giving.Giving)."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+
+    def latents(self, pictures: Sequence[bytes]) -> Tensor:
+        """See Giving."""
+        frames = 1 + (len(pictures) - 1) // self._geometry.stride_time
+        made = self._geometry.divided(BlockPlan(frames=frames))
+        return tensor_from_bytes(latents_of(mix(b"given", *pictures), made), made.block_shape)
+
+
 class PacedWorker:
     """Another worker, whose ops take the time of a simulated device: it saves nothing by batching."""
 
@@ -197,7 +211,7 @@ class SimulatedModel:
         if self.introduction.role is Role.DENOISE:
             return SimulatedDenoiseWorker(SimulatedLanes(geometry, pages=capacity, reach=reach))
         slots = {kind: SimulatedSlots(geometry, reach, slots=capacity, decoder=kind) for kind in self._info.decoders}
-        return DecodeWorker(slots, geometry, simulated_text(self._info))
+        return DecodeWorker(slots, geometry, simulated_text(self._info), giving=SimulatedGiving(geometry))
 
 
 def simulated_digest(folder: Path, reach: Reach) -> str:

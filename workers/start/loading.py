@@ -18,6 +18,7 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, DecoderKind, Role
 from workers.decode.encode import Codec, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool, encoding_beside
+from workers.decode.giving import PictureEncoder
 from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
 from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
@@ -26,7 +27,7 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import LatentDecoder, TextEncoder
+from workers.models.api import LatentDecoder
 from workers.models.numbers import numbers_of
 from workers.models.text import load_text_encoder
 from workers.models.text_rules import is_encoded_apart
@@ -42,6 +43,7 @@ from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, 
 from workers.start.probe import (
     BatchProfile,
     Profiles,
+    Shapes,
     Subject,
     decode_peak_bytes,
     forward_peak_bytes,
@@ -107,7 +109,7 @@ class LoadedWorker:
         subjects = {shape: subject.by(each) for shape, each in one_of_each_shape(info.recipe, *spec.recipes).items()}
         profiles = {shape: self._profiled(each, numerics) for shape, each in subjects.items()}
         self.profile = Profiles(
-            own=profiles.pop(info.recipe.shape), others=profiles, joint_ops=self._joint_ops(subject)
+            own=profiles.pop(shapes_of(info.recipe)), others=profiles, joint_ops=self._joint_ops(subject)
         )
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
@@ -150,7 +152,12 @@ class LoadedWorker:
             numerics=numerics.fingerprint,
             replay_depth=max(decoder.receptive_frames for decoder in decoders.values()),
         )
-        make = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
+        encoder = weights.load_encoder(spec.model, info, spec.compute)
+        giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+        make = partial(
+            DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving
+        )  # fmt: skip
+        make = partial(_decode_worker, make, decoders, info, spec.capacity)
         self._stock("decoder slots", _slot_bytes(decoders, info.geometry), peak_bytes, make)
         return Introduction(
             worker=spec.worker,
@@ -223,13 +230,18 @@ class LoadedWorker:
         return cached(Path(spec.profiles), key, measure)
 
 
-def one_of_each_shape(*recipes: Recipe) -> dict[tuple[int, int], Recipe]:
+def one_of_each_shape(*recipes: Recipe) -> dict[Shapes, Recipe]:
     """One recipe of each shape, to be measured: the first, or the first whose keys are turned as they are read, because
     a trial of these has keys of both kinds."""
-    found: dict[tuple[int, int], Recipe] = {}
+    found: dict[Shapes, Recipe] = {}
     for each in sorted(recipes, key=lambda recipe: not recipe.positions.turn_reads):
-        found.setdefault(each.shape, each)
-    return {each.shape: found[each.shape] for each in recipes}
+        found.setdefault(shapes_of(each), each)
+    return {shapes_of(each): found[shapes_of(each)] for each in recipes}
+
+
+def shapes_of(recipe: Recipe) -> Shapes:
+    """What tells the shapes of a recipe's blocks from those of another."""
+    return (*recipe.shape, recipe.blocks.lead)
 
 
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
@@ -242,9 +254,9 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
 
 
 def _decode_worker(
-    decoders: _Decoders, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool | None
+    make: Callable[[dict[DecoderKind, DecoderPool]], DecodeWorker], decoders: _Decoders, info: ModelInfo, slots: int
 ) -> DecodeWorker:
-    return DecodeWorker(_pools(decoders, info, slots=slots), info.geometry, text, encoding)
+    return make(_pools(decoders, info, slots=slots))
 
 
 def _pools(decoders: _Decoders, info: ModelInfo, *, slots: int) -> dict[DecoderKind, DecoderPool]:

@@ -63,14 +63,18 @@ class BatchProfile:
         return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
 
 
+Shapes = tuple[int, int, int]
+"""What tells the shapes of a recipe's blocks: frames, pages of a full window, and frames of the first block."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
     """What the probe found of each shape that is served."""
 
     own: BatchProfile
     """Of the model's own recipe."""
-    others: Mapping[tuple[int, int], BatchProfile] = field(default_factory=dict)
-    """By `Recipe.shape`."""
+    others: Mapping[Shapes, BatchProfile] = field(default_factory=dict)
+    """Of those of other recipes."""
     joint_ops: int = 0
     """The most ops that go together in a served recipe and were tried with success, if all smaller ones were."""
 
@@ -87,14 +91,14 @@ class Profiles:
             mixes_kinds=self.limit > 1 and all(each.mixes_kinds for each in (self.own, *self.others.values())),
             joint_ops=self.joint_ops,
             forward_s=self.own.forward_s.get(1, 0.0),
-            shape_s=tuple(ShapeTime(*shape, each.forward_s[1]) for shape, each in self.others.items()),
+            shape_s=tuple(ShapeTime(*shape[:2], each.forward_s[1]) for shape, each in self.others.items()),
             numerics=numerics,
             replay_depth=layers,
         )
 
     def __str__(self) -> str:
         joint = (f"up to {self.joint_ops} ops of one stream together",) if self.joint_ops else ()
-        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages), each in self.others.items())
+        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, _), each in self.others.items())
         return "; ".join([str(self.own), *shapes, *joint])
 
 

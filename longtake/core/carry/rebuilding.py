@@ -45,6 +45,7 @@ def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream
         slot=place.slot,
         settings=session.request.settings,
         started=replay is not None and replay.next > 0,
+        encodes=session.is_to_encode,
     )
 
 

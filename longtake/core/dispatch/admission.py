@@ -29,17 +29,25 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
     A fork goes on with the recipe of its parent.
     """
     graph = cell.graphs.get(request.recipe)
-    if parent is not None and not request.recipe:
-        graph = parent.graph
-    if parent is not None and graph is not parent.graph:
+    if parent is not None and (not request.recipe or graph is cell.graphs.get(parent.request.recipe)):
+        return _long_enough(parent.graph, request, cell)
+    if parent is not None:
         raise InvalidField("open.recipe", request.recipe, f"{parent.request.recipe!r}, the recipe that is forked")
     if graph is None:
         allowed = ", ".join(sorted(name for name in cell.graphs if name)) or "none, for the one recipe of this cell"
         raise InvalidField("open.recipe", request.recipe, allowed)
+    return _long_enough(cell.graph_with(graph, request.given_frames), request, cell)
+
+
+def _long_enough(graph: Graph, request: Open, cell: Cell) -> Graph:
+    """The same graph; InvalidField if the stream is too long for it, or ends before it begins."""
     longest, asked = graph.recipe.block_limit, request.picture_limit
     geometry = cell.geometry.divided(graph.blocks)
     if longest is not None and asked is not None and geometry.blocks_for(asked) > longest:
         raise InvalidField("open.length", f"{asked} pictures", f"at most {geometry.first_picture(longest)} pictures")
+    given = geometry.first_picture(graph.given_blocks)
+    if request.fork is None and given and asked is not None and asked <= given:
+        raise InvalidField("open.length", f"{asked} pictures", f"more than {given} pictures, which are given")
     return graph
 
 

@@ -25,6 +25,7 @@ from longtake.core.sessions.draining import Draining
 from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import NOWHERE, Classes
 from longtake.core.sessions.prompts import REMEMBERED, Turn
+from longtake.core.sessions.retention import covers
 from longtake.core.sessions.session import Session
 from longtake.core.sessions.ties import Kinship
 
@@ -60,6 +61,10 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     _take_loads(session, event)
     acknowledged = max(event.acknowledged, event.first_block - 1)
     retention = cell.fleet.retention(graph)
+    if graph.given_blocks and not covers(event.latents[-1], 0, graph.given_blocks):
+        raise InvalidField(
+            "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
+        )
     frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     session.resume_at(frontier, acknowledged=acknowledged)

@@ -9,8 +9,9 @@ from longtake.core.dispatch.handing import HandingOver
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import open_if_ready
-from longtake.core.effects import Effect, Recovered, RequestRefused
-from longtake.core.errors import LongtakeError
+from longtake.core.effects import Effect, Recovered, Refused, RequestRefused
+from longtake.core.endings import Ending
+from longtake.core.errors import InvalidField, LongtakeError
 from longtake.core.events import (
     Ack,
     Attach,
@@ -85,8 +86,7 @@ class Asking:
                 self._cell.texts.encoded(event.conditioning)
                 return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]
             case StreamPrepared():
-                session.header, session.media_type = event.header, event.media_type
-                return self._open_if_ready(session, now_s)
+                return self._prepared(session, event, now_s)
             case Pause():
                 session.follow(Trigger.PAUSE)
                 session.playing = False
@@ -121,6 +121,14 @@ class Asking:
             return []
         decoder = self._cell.workers[session.place.decoder]
         return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
+
+    def _prepared(self, session: Session, event: StreamPrepared, now_s: float) -> list[Effect]:
+        if event.unfit:
+            allowed = f"pictures that can be decoded ({event.unfit})"
+            refusal = Refused(session=session.id, problem=InvalidField("open.given", "(not shown)", allowed).problem)
+            return [refusal, *self._leaving.end(session, Ending.FAILED, event.unfit)]
+        session.header, session.media_type = event.header, event.media_type
+        return self._open_if_ready(session, now_s)
 
     def _open_if_ready(self, session: Session, now_s: float) -> list[Effect]:
         return open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)

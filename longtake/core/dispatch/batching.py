@@ -60,7 +60,7 @@ class Batching:
         if (renewal := self._renewal(first)) is not None:
             return renewal
         riders = self._riders(first)
-        if worker.batch_limit <= len(riders) or first.op.kind is Kind.DECODE:
+        if worker.batch_limit <= len(riders) or first.op.kind is Kind.DECODE or not self._is_proven(first):
             return riders
         if len(riders) > 1:
             return self._together(worker, first, _FORWARDS, now_s=now_s) if worker.mixes_kinds else riders
@@ -89,9 +89,12 @@ class Batching:
     def _first(self, worker: Worker, *, now_s: float) -> Ticket:
         """The most urgent op; where those without a deadline have waited for their share, the first of these."""
         ready, first = worker.ready, worker.ready.most_urgent(self._urgency)
-        if ready[first].deadline_s < math.inf and worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s):
+        limit = self._cell.limits.load_limit
+        if ready[first].deadline_s < math.inf and worker.owes_share(limit=limit, now_s=now_s):
             patient = (ticket for ticket, urgency in ready.items() if urgency.deadline_s == math.inf)
-            return min(patient, key=self._urgency, default=first)
+            next_one = min(patient, key=self._urgency, default=first)
+            cost = max(1.0, self._cost(worker, next_one))  # one that takes longer waits longer
+            return next_one if worker.owes_share(limit=limit, now_s=now_s, cost=cost) else first
         return first
 
     def _together(self, worker: Worker, first: Ticket, kinds: frozenset[Kind], *, now_s: float) -> Tickets:
@@ -108,7 +111,7 @@ class Batching:
         # Which of them go has to be fair by what their sessions have received by now, not when they became ready.
         urgency = ready.__getitem__ if len(allowed) < worker.batch_limit else self._urgency
         chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=urgency)
-        spare_s, op_s = ready[first].deadline_s - now_s, worker.timing.op_s
+        spare_s, op_s = ready[first].deadline_s - now_s, worker.timing.op_s * self._cost(worker, first)
         while chosen and (1 + len(chosen)) * op_s > spare_s and ready[chosen[-1]].deadline_s == math.inf:
             chosen.pop()
         return self._with_riders((first, *chosen), worker.batch_limit)
@@ -139,8 +142,9 @@ class Batching:
     def _fused_with(self, worker: Worker, batch: Tickets, *, now_s: float) -> Iterator[Ticket]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
         shape, deadline_s = self._shape(batch[0]), worker.ready[batch[0]].deadline_s
+        op_s = worker.timing.op_s * self._cost(worker, batch[0])
         for size, ticket in enumerate(batch, start=len(batch) + 1):
-            if ticket.op.kind is Kind.COMMIT and now_s + size * worker.timing.op_s <= deadline_s:
+            if ticket.op.kind is Kind.COMMIT and now_s + size * op_s <= deadline_s:
                 follower = self._follower(ticket, shape, now_s=now_s)
                 if follower is not None:
                     yield follower
@@ -160,13 +164,20 @@ class Batching:
             or _shape(session, graph.op(number, block)) != shape
             or progress.next(number) != block
             or not progress.wants(number, block)
-            or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
+            or not self._offers.may_run(session, graph.row(number, block), block, now_s=now_s, beside=chain.number)
         ):
             return None
         return session.ticket(number, block)
 
+    def _cost(self, worker: Worker, ticket: Ticket) -> float:
+        return self._cell.fleet.cost(self._cell.sessions[ticket.session], worker.role)
+
     def _urgency(self, ticket: Ticket) -> Urgency:
         return self._cell.urgency(self._cell, ticket)
+
+    def _is_proven(self, ticket: Ticket) -> bool:
+        session = self._cell.sessions[ticket.session]
+        return session.graph.is_proven(_shape(session, ticket.op))
 
     def _shape(self, ticket: Ticket) -> Shape:
         """What all ops of a forward have in common; ops that go together and differ in it have no mates."""

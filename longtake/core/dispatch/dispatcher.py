@@ -120,12 +120,19 @@ class Dispatcher:
         session, op = self._cell.sessions[ticket.session], ticket.op
         if session.is_realtime or not session.progress.is_whole:
             return False
-        decoder = self._cell.workers[session.place.decoder]
-        backlog_s = len(decoder.ready) * decoder.timing.op_s
-        worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
         chain = session.graph.chain_of(op)
+        worker = self._cell.workers[worker_of(session, chain)]
         ops = 1 + len(session.steps(op.block).lanes_left[chain.number]) + (op.kind is Kind.DENOISE)
-        return backlog_s > ops * worker.timing.pass_s
+        until_s = ops * worker.timing.pass_s * self._cost(worker, ticket)
+        decoder = self._cell.workers[session.place.decoder]
+        for before in decoder.ready:  # a few are enough, however many there are
+            until_s -= decoder.timing.op_s * self._cost(decoder, before)
+            if until_s < 0:
+                return True
+        return False
+
+    def _cost(self, worker: Worker, ticket: Ticket) -> float:
+        return self._cell.fleet.cost(self._cell.sessions[ticket.session], worker.role)
 
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
@@ -134,12 +141,13 @@ class Dispatcher:
             least = min([session.virtual_time for session, _ in owned])
             self._offers.virtual_clock = max(self._offers.virtual_clock, least)
         shares = not all([session.is_realtime for session, _ in owned])
-        if shares or worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s):  # if so, nobody was there
+        owes = worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s)
+        if shares or (owes and not worker.ready.has_patient):
             worker.shared_s = now_s
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,
-            sequence=worker.dispatched(batch, now_s=now_s),
+            sequence=worker.dispatched(batch, now_s=now_s, cost=self._cost(worker, batch[0])),
             work=_work(worker, owned),
             attach_conditioning=attach,
         )

@@ -88,7 +88,7 @@ class Offers:
             and progress.boundary(lane) == block
             and due(session, lane, block) is not None
             and not session.kin.depends  # a fork's past is in its parent's journal until then
-            and not self._is_held(session, chain, now_s=now_s)
+            and not self._is_held(session, chain, block, now_s=now_s)
         )
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
@@ -98,7 +98,7 @@ class Offers:
         if begins and session.graph.can_renew and due(session, chain.lane or 0, block) is not None:
             return False
         may_be_held = begins and (riding or chain.number == session.graph.first or session.lane_holds)
-        if may_be_held and self._is_held(session, chain, now_s=now_s):
+        if may_be_held and self._is_held(session, chain, block, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
         if riding is not None and may_be_held:
             return self._may_go_together(session, riding.ops)
@@ -131,7 +131,9 @@ class Offers:
             and session.progress.has_sent(need.chain, block)
         )
 
-    def _is_held(self, session: Session, chain: Chain, *, now_s: float) -> bool:
+    def _is_held(self, session: Session, chain: Chain, block: int, *, now_s: float) -> bool:
+        if block < session.graph.given_blocks:  # it counts as begun
+            return any(lane == chain.lane for lane, _ in session.lane_holds)
         holds = list(session.holds(chain.lane or 0, now_s=now_s))
         if holds == [Hold.PLAYBACK]:
             self._wake_at(session)

@@ -11,6 +11,7 @@ from longtake.core.effects import Effect
 from longtake.core.errors import InvalidField
 from longtake.core.events import Open
 from longtake.core.openings import Opened
+from longtake.core.recipe.graph import Graph
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE
@@ -41,8 +42,9 @@ def petition(event: Open, cell: Cell) -> Petition:
         settings = replace(event.settings, decoder=parent.request.settings.decoder)
         event = _by_the_clock_of(parent, replace(event, settings=settings))
     graph = graph_for(event, cell, parent)
-    if parent is not None:  # and of its recipe, which the record of the session must name
-        event = replace(event, recipe=parent.request.recipe)
+    if parent is not None:  # and of its recipe, which the record of the session must name, and of what was given
+        graph, given = _given_of(parent, event, cell)
+        event = replace(event, recipe=parent.request.recipe, given_frames=given)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
     for request in event.cues:
@@ -57,6 +59,16 @@ def petition(event: Open, cell: Cell) -> Petition:
     retention = cell.fleet.retention(graph)
     rewinding.check(event, parent, block, retention)
     return Petition(session=session, inherited=tuple(rewinding.begin(session, parent, block, retention)))
+
+
+def _given_of(parent: Session, event: Open, cell: Cell) -> tuple[Graph, int]:
+    """The graph of a fork, and how many latent frames are given of it: none of blocks that are its own."""
+    block = None if event.fork is None else event.fork.block
+    graph = parent.graph
+    if block is None or block >= graph.given_blocks:
+        return graph, parent.request.given_frames
+    given = graph.blocks.first_frame(block)
+    return cell.graph_with(cell.graphs[parent.request.recipe], given), given
 
 
 def _by_the_clock_of(parent: Session, event: Open) -> Open:
@@ -107,4 +119,5 @@ def opened(session: Session, segment: int) -> Opened:
         segment=segment,
         prompt=session.prompt_at(segment),
         continuity=session.continuity,
+        given_segments=session.graph.given_blocks,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
+from dataclasses import replace
 from itertools import islice
 
 from longtake.core.carry.forking import begin
@@ -241,7 +242,8 @@ class WaitingRoom:
             begin(session, parent)
         else:
             settings = session.request.settings
-            effects = [PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)]
+            order = PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)
+            effects = [replace(order, encodes=session.is_to_encode)]
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 

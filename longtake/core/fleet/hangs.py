@@ -4,7 +4,7 @@ Theory of operation. A worker's heartbeats come from its event loop, not from th
 forward, a preparation or a copy that never ends is not silent. So at every tick it is asked how long the oldest order
 that each thread of each worker has not answered has been the oldest, in time for which the engine was awake
 (longtake.core.awake). What is usual is what the worker has reported: one that has reported nothing, or little (it may
-still compile), is given far more time.
+still compile), is given far more time; and for ops of other shapes it goes by what those take.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _limit_s(worker: Worker, oldest: _Order) -> float:
         return _errand_limit_s(worker, oldest)
     timing = worker.timing
     is_known = worker.next_sequence - len(worker.in_flight) >= REPORTS and timing.op_s > 0
-    passage_s = max(timing.pass_s, len(oldest.tickets) * timing.op_s) * worker.chain_length
+    passage_s = max(timing.pass_s, len(oldest.tickets) * timing.op_s) * oldest.cost * worker.chain_length
     return max(TIMES * passage_s, LEAST_S if is_known else FIRST_S)
 
 

@@ -198,6 +198,7 @@ class Fleet:
         """
         self._shape_costs: dict[tuple[int, int], float] | None = None
         """The same of forwards by their shapes, over that of the cell's default recipe."""
+        self._op_costs: dict[Graph, tuple[float, float]] = {}
         self._own = graph
         self._depths = Depths()
         self._retentions: dict[Graph, Retention] = {}
@@ -241,11 +242,16 @@ class Fleet:
 
         That of a forward is measured. A decode, with the encoding, takes time in proportion to its pictures.
         """
-        own = self._own
-        if graph is own:
-            return 1.0, 1.0
-        forward = (self._shape_costs or {}).get(graph.recipe.shape, 1.0)
-        return forward, graph.blocks.frames / own.blocks.frames
+        known = self._op_costs.get(graph)
+        if known is None:
+            forward = 1.0 if graph is self._own else (self._shape_costs or {}).get(graph.recipe.shape, 1.0)
+            known = self._op_costs[graph] = forward, graph.blocks.frames / self._own.blocks.frames
+        return known
+
+    def cost(self, session: Session, role: Role) -> float:
+        """The time of an op of the session on a worker of this role over that of one of the cell's default recipe."""
+        forward, decode = self.op_costs(session.graph)
+        return forward if role is Role.DENOISE else decode * self._cost(session.request.settings.decoder)
 
     def relative_cost(self, graph: Graph, geometry: Geometry) -> float:
         """Time of the denoise workers for a second of a stream of this recipe, over that of the default one."""
@@ -289,6 +295,7 @@ class Fleet:
         if worker.role is Role.DENOISE and self._shape_costs is None:
             own_s, shapes = worker.joined.ability.forward_s, worker.joined.ability.shape_s
             self._shape_costs = {(each.frames, each.pages): each.seconds / own_s for each in shapes if own_s}
+            self._op_costs.clear()
             self._demands.clear()
         self._note_depth(worker)
         if worker.role in self._peers:

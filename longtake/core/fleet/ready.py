@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,11 @@ class ReadyList(dict[Ticket, Urgency]):
     def heap_length(self) -> int:
         """Entries of the heap, dead ones too: what the list takes in memory."""
         return len(self._heap)
+
+    @property
+    def has_patient(self) -> bool:
+        """Whether an op without a deadline is ready."""
+        return any(urgency.deadline_s == math.inf for urgency in self.values())
 
     def put(self, ticket: Ticket, urgency: Urgency) -> None:
         """Put an op on the list, or give one that is there its present urgency."""

@@ -29,6 +29,8 @@ class InFlight:
     tickets: tuple[Ticket, ...]
     """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
+    cost: float = 1.0
+    """The time of one of its ops over that of one of the cell's default recipe, which the worker's times are of."""
 
     @property
     def name(self) -> str:
@@ -129,14 +131,14 @@ class Worker:
         """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
         return len(self.in_flight) < 1 + self.chain_length
 
-    def owes_share(self, *, limit: float, now_s: float) -> bool:
-        """Whether an op without a due time goes first now, if one is ready.
+    def owes_share(self, *, limit: float, now_s: float, cost: float = 1.0) -> bool:
+        """Whether an op without a due time goes first now, if one of this cost is ready (see `InFlight.cost`).
 
         Of its time a share of `limit` at most is ever reserved; one dispatch in each 1 / (1 - limit) is for the others,
         whatever those want that have due times.
         """
         is_shared = self.load.total > self.load.realtime and self.timing.pass_s > 0
-        return is_shared and (now_s - self.shared_s) * (1 - limit) >= self.timing.pass_s
+        return is_shared and (now_s - self.shared_s) * (1 - limit) >= cost * self.timing.pass_s
 
     def keeps_input(self, chain: Chain) -> bool:
         """Whether ops of `chain` start from an output that the worker has kept, so that nothing has to travel.
@@ -182,11 +184,11 @@ class Worker:
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
 
-    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> DispatchNumber:
-        """Note a dispatch; returns its sequence number."""
+    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float, cost: float = 1.0) -> DispatchNumber:
+        """Note a dispatch of ops of this cost (see `InFlight.cost`); returns its sequence number."""
         sequence = DispatchNumber(self.next_sequence)
         self.next_sequence += 1
-        self.in_flight.append(InFlight(sequence, tickets, now_s))
+        self.in_flight.append(InFlight(sequence, tickets, now_s, cost))
         return sequence
 
     # --- what others see ----------------------------------------------------------------------------------------------

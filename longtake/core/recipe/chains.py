@@ -11,13 +11,24 @@ the scheduler walks the chains of a graph.
     STAGG.   D(s,n) <- D(s-1,n), D(s+L,n-1)    C(n)   <- D(S-1,n)              one lane; C(n-1) for steps past S-1
     all      V(n)   <- D(S-1,n), V(n-1)
 
+Blocks at the beginning of a stream may be read as they are when finished whatever the level says: those that are given,
+of which nothing is denoised, and those of a hybrid start. In every lane their x0 is committed at t = 0, so whoever
+reads it finds what a lane of level CLEAN would hold: all lanes hold the same pages then, and no block has to be
+denoised in another lane than later ones are.
+
+    OUTPUT   C(s,n) <- D(S-1,n), C(s,n-1)
+    CLEAN    C(n)   <- D(S-1,n), C(n-1)
+    INPUT    D(s,n) <- D(s-1,n), D(s,n-1)      no commit either: the pass whose K/V is read is one of x0 that puts
+                                               nothing out; it keeps its place, though it starts from no other
+
 A chain is all ops of one kind and step, one a block, in the order of their blocks. At level STAGGERED what D(s,n) needs
 of the block before is done in the same iteration (joint.py), so ops of several chains go together or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.ops import Chain, Kind, Need, Noised, Op, Returns, Times
@@ -62,6 +73,25 @@ def chains(recipe: Recipe) -> Iterator[Chain]:
             lanes_left=() if decodes else _lanes_left(recipe, lanes, kind, step),
             reads_later=kind is Kind.DENOISE and recipe.context.both_ways,
         )
+
+
+def clean_chains(recipe: Recipe, usual: Sequence[Chain]) -> Iterator[Chain]:
+    """The same chains as they are for blocks that are read as they are when finished."""
+    last = next(row.number for row in usual if row.kind is Kind.DENOISE and row.step + 1 == recipe.step_count)
+    for row in usual:
+        finished = replace(row.times, timesteps=(0.0,) * len(row.times.timesteps), next_sigma=None)
+        of_x0 = replace(row, times=finished, entered_step=recipe.step_count, input_is_in_lane=False)
+        match row.kind:
+            case Kind.COMMIT if recipe.level is Level.CLEAN:  # at the level and with the noise of every commit there
+                yield replace(row, input_is_in_lane=False, needs=(Need(last, 0, True), Need(row.number, 1, False)))
+            case Kind.COMMIT:
+                yield replace(of_x0, needs=(Need(last, 0, True), Need(row.number, 1, False)))
+            case Kind.DENOISE if recipe.level is Level.INPUT:
+                yield replace(of_x0, returns=Returns.NOTHING)
+            case Kind.DENOISE if row.returns is Returns.SENT_AND_KEPT and recipe.level is Level.OUTPUT:
+                yield replace(row, returns=Returns.SENT)  # its commit starts from x0, which comes from another lane
+            case _:
+                yield row
 
 
 def _lanes_left(recipe: Recipe, lanes: list[int], kind: Kind, step: int) -> tuple[int, ...]:

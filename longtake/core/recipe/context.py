@@ -41,6 +41,9 @@ class Context:
     """Steps that a block has done when the next one begins; only at level STAGGERED."""
     both_ways: bool = False
     """Whether blocks that are not finished read the later ones, too; only at level STAGGERED."""
+    start_blocks: int = 0
+    """The hybrid start of HiAR's code: so many blocks at the beginning of a stream, those that are given not counted,
+    read earlier ones as they are when finished, and are read so by every later block, whatever the level says."""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -63,3 +66,5 @@ class Context:
             yield InvalidField("recipe.commit_label", self.commit_label, "a timestep from 0 to 1000, or -1")
         if self.lag < 0:
             yield InvalidField("recipe.lag", self.lag, "0 or more steps")
+        if self.start_blocks < 0:
+            yield InvalidField("recipe.start_blocks", self.start_blocks, "0 or more blocks")

@@ -111,6 +111,14 @@ RULES = (
         why="a stream of one block has no others that it could differ from",
     ),
     Rule(
+        name="a clean start of what has one, or has no commits",
+        first=("start_blocks",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.start_blocks > 0 and recipe.context.level is not Level.OUTPUT,
+        why="only where a block is committed in several lanes can its first ones be committed otherwise: with clean "
+        "all are read so, and with input there are no commits",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),

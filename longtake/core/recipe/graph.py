@@ -6,8 +6,10 @@ scheduler asks them with every op.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from longtake.core.recipe.block_steps import BlockSteps, block_steps
-from longtake.core.recipe.chains import chains
+from longtake.core.recipe.chains import chains, clean_chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
 from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
@@ -20,11 +22,20 @@ _REMEMBERED = 256
 class Graph:
     """The chains of one recipe, and who waits for whom."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(
+        self, recipe: Recipe, *, given_blocks: int = 0, proven: frozenset[tuple[int, int]] | None = None
+    ) -> None:
+        """`given_blocks` at the beginning of a stream are given; see `is_proven` for the other."""
         self.recipe = recipe
+        self.given_blocks = given_blocks
+        """The blocks at the beginning whose finished latents are given: nothing of them is denoised."""
+        self.clean_blocks = given_blocks + recipe.context.start_blocks
+        """The blocks at the beginning that are read as they are when finished, whatever the level says."""
         self.blocks = recipe.blocks
         self.window = recipe.window
         self.chains = tuple(chains(recipe))
+        self._clean = tuple(clean_chains(recipe, self.chains)) if self.clean_blocks else self.chains
+        self._proven = proven
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
         self.numbers = range(len(self.chains))
         """The numbers of all chains."""
@@ -38,8 +49,6 @@ class Graph:
         """How recaches are done."""
         self.can_renew = self.renewing.is_possible
         """Whether there may be any."""
-        self.lasting_blocks = max(self.sink_blocks, self.renewing.lasting_blocks)
-        """The first blocks of a stream, from whose latents its sinks are made again."""
         self.begins = tuple(
             next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)
             for lane in range(self.lane_count)
@@ -47,17 +56,14 @@ class Graph:
         """The number of the chain whose ops begin blocks, by lane."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
-        self.last = self._numbers[Kind.DENOISE, recipe.step_count - 1]
-        """Number of the chain whose ops put out finished latents."""
         self.decodes = self._numbers[Kind.DECODE, 0]
         """Number of the chain of decodes."""
-        self._lists = {entries: self._steps_of(entries) for entries in recipe.steps.lists}
+        self._lists = {entries: self._steps_of(entries, self.chains) for entries in recipe.steps.lists}
+        self._clean_lists = {entries: self._steps_of(entries, self._clean) for entries in recipe.steps.lists}
         self.usual = self._lists[recipe.steps.usual_entries]
         """The steps that a block takes as a rule."""
         self.skips = any(steps.skipped for steps in self._lists.values())
         """Whether some blocks take fewer steps than the ladder has."""
-        self.forwards_per_block = self.usual.forwards
-        """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
         self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
@@ -72,9 +78,40 @@ class Graph:
         self._places: dict[int, Places] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
+    @cached_property
+    def last(self) -> int:
+        """Number of the chain whose ops put out finished latents."""
+        return self._numbers[Kind.DENOISE, self.step_count - 1]
+
+    @cached_property
+    def forwards_per_block(self) -> int:
+        """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
+        return self.usual.forwards
+
+    @cached_property
+    def begun(self) -> tuple[int, ...]:
+        """How far each chain counts as done before a stream begins: of given blocks nothing is denoised."""
+        denoised = (chain.kind is Kind.DENOISE and chain.number not in self.sealing for chain in self.chains)
+        return tuple(self.given_blocks if each else 0 for each in denoised)
+
+    @cached_property
+    def lasting_blocks(self) -> int:
+        """The first blocks of a stream, from whose latents its sinks are made again."""
+        return max(self.sink_blocks, self.renewing.lasting_blocks)
+
+    @cached_property
+    def kept_blocks(self) -> int:
+        """The first blocks of a stream whose latents are kept for ever: those of sinks are read again whenever a lane
+        is rebuilt, and what was given cannot be made again."""
+        return max(self.lasting_blocks, self.given_blocks)
+
     def chain_of(self, op: Op) -> Chain:
-        """The chain that `op` belongs to."""
-        return self.chains[self._numbers[op.kind, op.step]]
+        """The chain that `op` belongs to, as it is for its block."""
+        return self.row(self._numbers[op.kind, op.step], op.block)
+
+    def row(self, chain: int, block: int) -> Chain:
+        """The chain with this number, as it is for `block`."""
+        return self.chains[chain] if block >= self.clean_blocks else self._clean[chain]
 
     def number_of(self, op: Op) -> int:
         """The number of the chain that `op` belongs to."""
@@ -88,7 +125,9 @@ class Graph:
     def needs(self, op: Op) -> tuple[Op, ...]:
         """The ops that must be done before `op` may run (DESIGN section 5; HiAR section 3)."""
         return tuple(
-            self.op(need.chain, op.block - need.back) for need in self.chain_of(op).needs if op.block >= need.back
+            self.op(need.chain, op.block - need.back)
+            for need in self.chain_of(op).needs
+            if op.block - need.back >= self.begun[need.chain]
         )
 
     def woken_by(self, op: Op) -> tuple[int, ...]:
@@ -102,7 +141,9 @@ class Graph:
 
     def steps_of(self, block: int, load: int = 0) -> BlockSteps:
         """The steps that a block takes which is begun under this load."""
-        return self._lists[self.recipe.steps.entries(block, load)] if self.skips else self.usual
+        if block < self.clean_blocks:
+            return self._clean_lists[self.recipe.steps.entries(max(0, block - self.given_blocks), load)]
+        return self._lists[self.recipe.steps.entries(block - self.given_blocks, load)] if self.skips else self.usual
 
     def under(self, load: int) -> BlockSteps:
         """The steps that all blocks but the first ones take under a load; under the highest that changes anything if
@@ -129,6 +170,16 @@ class Graph:
         own = self.blocks.own(block)
         return len(own), min(own.stop, self.window.size)
 
+    def is_proven(self, shape: tuple[int, int]) -> bool:
+        """Whether workers have tried batches of this shape: they try those of the recipe that they serve, and what is
+        given may divide the frames of a stream otherwise, until its window is full."""
+        return self._proven is None or shape in self._proven
+
+    @property
+    def shapes(self) -> frozenset[tuple[int, int]]:
+        """The shapes of all blocks."""
+        return frozenset(map(self.shape, range(self.blocks.block_of(self.window.size - 1) + 1)))
+
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""
         return self.op(self.sealing[lane], block)
@@ -149,16 +200,19 @@ class Graph:
             self.joint is not None or chain.number == self.decodes
         ):  # a segment leaves: the playback clock of the whole session may shift
             return tuple(self.numbers)
-        woken = [row for row in self.chains if any(need.chain == chain.number for need in row.needs)]
+        rows = zip(self.chains, self._clean, strict=True)
+        woken = [
+            row for row, clean in rows if any(need.chain == chain.number for need in (*row.needs, *clean.needs))
+        ]  # fmt: skip
         if self.skips:  # a block may go without the op that waits: then those have waited that wait for that one
             passed = [row for row in woken if row.kind is Kind.DENOISE and row.step > chain.step]
             further = {number for row in passed if row is not chain for number in self._woken_by(row)}
             return tuple(sorted({row.number for row in woken} | further))
         return tuple(row.number for row in woken)
 
-    def _steps_of(self, entries: tuple[int, ...]) -> BlockSteps:
+    def _steps_of(self, entries: tuple[int, ...], rows: tuple[Chain, ...]) -> BlockSteps:
         steps = self.recipe.steps
-        return block_steps(steps.indexes(entries), self.chains, steps.sigmas)
+        return block_steps(steps.indexes(entries), rows, steps.sigmas)
 
     def _readers_of(self, step: int) -> Readers:
         taken = [chain for chain in self.chains if chain.entered_step == step]

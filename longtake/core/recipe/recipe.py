@@ -152,7 +152,7 @@ class Recipe:
 
     def plain(self) -> dict[str, object]:
         """All fields, as a model's file has them; those that came later only where they are not as they always were."""
-        later = {"first_frames": self.blocks.first_frames}
+        later = {"first_frames": self.blocks.first_frames, "start_blocks": self.context.start_blocks or None}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,

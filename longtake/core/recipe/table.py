@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -133,6 +134,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
+        "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {
         "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
@@ -177,10 +179,7 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={
-            name: name
-            for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
-        },
+        fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),

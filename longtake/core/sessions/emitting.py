@@ -10,7 +10,8 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
     """Emit the segment of `block`, and before it the receipt of a cue that it is the first to show."""
     geometry = session.geometry
     slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
-    session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
+    if block >= session.graph.given_blocks:  # with what is given nothing can keep up: it is there at once, or short
+        session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
     turn = session.prompts.turn_at(block)
     segment = Emit(
         session=session.id,

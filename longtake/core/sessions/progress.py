@@ -55,9 +55,9 @@ class Progress:
         """`last_block` is the last of the stream, None while it is endless."""
         self.graph = graph
         self.last_block = last_block
-        self.sent = [0] * len(graph.chains)
+        self.sent = list(graph.begun)
         """For each chain, a block: the ops of all blocks before it were dispatched or skipped."""
-        self.done = [0] * len(graph.chains)
+        self.done = list(graph.begun)
         """For each chain, a block: the ops of all blocks before it are done or skipped."""
         self.in_flight = 0
         """Ops that were sent and have not reported."""
@@ -81,22 +81,25 @@ class Progress:
 
     def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
         """The chains among these, with their next block, whose next op waits only for ops that are sent or done."""
-        rows = self.graph.chains
+        graph = self.graph
+        rows, clean = graph.chains, graph.clean_blocks
         if self.riding is not None:
             yield from self.riding.candidates(chains)
             return
         if self.again:
             for number in chains:
                 replay, block = self.again.get(number), self.next(number)
+                chain = graph.row(number, block)
                 if (replay is None or not replay.waits) and all(
                     self.again.is_in_order(number, needed) or self.has_sent(needed, block - back)
-                    for needed, back, _ in rows[number].needs
+                    for needed, back, _ in chain.needs
                 ):
-                    yield rows[number], block
+                    yield chain, block
             return
         sent = self.sent  # the same, without replays: this is asked after every event
         for number in chains:
-            block, chain = sent[number], rows[number]
+            block = sent[number]
+            chain = rows[number] if block >= clean else graph.row(number, block)
             for needed, back, _ in chain.needs:
                 if sent[needed] <= block - back:
                     break
@@ -111,10 +114,6 @@ class Progress:
     def skipped(self, block: int) -> frozenset[int]:
         """The chains that have no op of a block that is not done in every chain."""
         return self._skipped.get(block, frozenset())
-
-    def takes_part(self, chain: int, block: int) -> bool:
-        """Whether `block` has an op of this chain."""
-        return chain not in self._skipped.get(block, ())
 
     def has_sent(self, chain: int, block: int) -> bool:
         """Whether the op was dispatched; while it is to be replayed, whether it was dispatched again."""
@@ -248,7 +247,7 @@ class Progress:
             raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
         for chain, sent in enumerate(self.sent):
             for taken in range(block, sent):
-                if self.takes_part(chain, taken):
+                if chain not in self.skipped(taken):
                     self._attempts[chain, taken] = self._attempts.get((chain, taken), 0) + 1
                     self._late += taken >= self.done[chain]
         self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}

@@ -145,7 +145,7 @@ class Retention:
         `turns` are the prompts of the stream.
 
         Everything can be rebuilt from there. The lanes of a pipeline may stand at different blocks, as they did when
-        the latents were made. All 0 if nothing that is there suffices.
+        the latents were made. As in a new stream if nothing that is there suffices.
         """
         for most in sorted({end for runs in kept for _, end in runs}, reverse=True):
             done = self._reached(kept, most, acknowledged)
@@ -153,7 +153,7 @@ class Retention:
                 done = self._between(self.graph.joint, done)
             if self._suffices(kept, done, acknowledged, turns):
                 return tuple(done)
-        return (0,) * len(self.graph.chains)
+        return self.graph.begun
 
     def _reached(self, kept: Sequence[Sequence[tuple[int, int]]], most: int, acknowledged: int) -> list[int]:
         """How far each chain has come by what it put out, up to block `most`; no step is ahead of the one before."""
@@ -161,10 +161,14 @@ class Retention:
         for step, runs in enumerate(kept, start=1):
             sent = self.graph.chains[self.graph.first + step - 1].returns.are_sent
             end = max((min(end, most) for start, end in runs if start < most), default=0) if sent else most
-            ends.append(min([end, *ends[-1:]]))
+            ends.append(min([max(end, min(most, self.graph.given_blocks)), *ends[-1:]]))
         if any(not chain.returns.are_sent and chain.kind is Kind.DENOISE for chain in self.graph.chains):
             ends = [ends[-1]] * len(ends)  # of a block in the middle of its steps nothing is known
         done = [ends[max(chain.entered_step, chain.step + 1) - 1] for chain in self.graph.chains]
+        if ends[-1] < self.graph.clean_blocks:  # the first blocks are committed from x0
+            done = [
+                min(end, ends[-1]) if number in self.graph.sealing else end for number, end in enumerate(done)
+            ]  # fmt: skip
         done[self.graph.decodes] = min(ends[-1], acknowledged + 1)
         return done
 
@@ -190,24 +194,29 @@ class Retention:
             made = done[self.graph.number_of(Op(Kind.DENOISE, step - 1, 0))]
             sealed = [done[chain] for chain in readers if chain in self.graph.sealing]
             sinks = min([self.graph.lasting_blocks, *sealed]) if sealed else 0
-            if not (_covers(runs, floor, made) and _covers(runs, 0, sinks) and (not sealed or _covers(runs, *held))):
+            first = 0 if step == self.graph.step_count else self.graph.given_blocks
+            again = max(first, held[0]), held[1]
+            is_there = covers(runs, max(first, floor), made) and covers(runs, first, sinks)
+            if not (is_there and (not sealed or covers(runs, *again))):
                 return False
-        return True
+        return covers(kept[-1], 0, self.graph.given_blocks)
 
     def _needed(self, done: Sequence[int], acknowledged: int) -> Floors:
         """What is needed when so much of each chain is done."""
         shown = min(done[self.graph.decodes], acknowledged + 1)
         latents = tuple(self._floor(readers, done, shown) for readers in self._readers)
+        oldest = min(done[chain] - self.lane_blocks for chain in self.graph.sealing)
+        if oldest < self.graph.clean_blocks:  # every lane starts from x0 there
+            latents = (*latents[:-1], max(0, min(latents[-1], oldest)))
         if self.graph.renewing.moves_sinks:  # every lane may have to make sinks again that the slowest has
             latents = (min(latents),) * len(latents)
-        lanes = (done[chain] - self.lane_blocks for chain in self.graph.sealing)
-        return Floors(latents=latents, texts=max(0, min(*latents, *lanes)))
+        return Floors(latents=latents, texts=max(0, min(*latents, oldest)))
 
     def most_latents(self, window: int) -> int:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
         sinks, ahead = self.graph.lasting_blocks, window + _UNDER_WAY + self.rewind_blocks
         held = self.graph.renewing.reach if self.graph.renewing.moves_sinks else 0
-        return sum(sinks + held + ahead + self._depth(readers) for readers in self._readers)
+        return sum(sinks + held + ahead + self._depth(readers) for readers in self._readers) + self.graph.clean_blocks
 
     def _depth(self, readers: Readers) -> int:
         """How many blocks back a rebuild needs what these chains start from."""
@@ -239,7 +248,7 @@ class Retention:
         return readers.further == self.graph.decodes
 
 
-def _covers(runs: Sequence[tuple[int, int]], first: int, end: int) -> bool:
+def covers(runs: Sequence[tuple[int, int]], first: int, end: int) -> bool:
     """Whether all blocks from `first` up to `end` are in one of these ranges."""
     return first >= end or any(start <= first and end <= stop for start, stop in runs)
 

@@ -59,8 +59,7 @@ class Session:
     place: Place
     flow: Flow
     credits: deque[tuple[int, float]] = field(default_factory=deque)
-    """Up to which block its client's credit went, and when that was seen as a segment left; oldest first. Those that
-    go no further than the segments that have left are dropped."""
+    """Up to which block its client's credit went, beyond what has left, and when that was seen; oldest first."""
     classes: Classes = field(default_factory=Classes)
     """The workers that it may go on with: others would go on with other bits than it began with."""
     state: State = State.OPENING
@@ -132,9 +131,14 @@ class Session:
     # --- how far it is ------------------------------------------------------------------------------------------------
 
     @property
+    def is_to_encode(self) -> bool:
+        """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
+        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+
+    @property
     def next_block(self) -> int:
-        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
-        return self.progress.next_block
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take. Given blocks count as begun."""
+        return max(self.progress.next_block, self.graph.given_blocks)
 
     @property
     def paced_block(self) -> int:
@@ -233,7 +237,7 @@ class Session:
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
-        sinks, held = self.graph.lasting_blocks, retention.held(self.prompts.turns, self.kept)
+        sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
         versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
@@ -332,8 +336,7 @@ class Session:
         self.presence.connection = None
 
     def settle_past(self, segment: int) -> None:
-        """Its client wants `segment` next, so of what an engine before made a window may have been shown: no cue
-        takes effect in that, nor before."""
+        """Its client wants `segment` next: a window from there may have been shown, in which no cue takes effect."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
             self.loads.settle_to(self.settled_to)

@@ -354,20 +354,22 @@ class Dispatch(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
-    __slots__ = ("session", "slot", "settings", "image", "origin", "started")
+    __slots__ = ("session", "slot", "settings", "image", "origin", "started", "pictures")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
     session: str
     slot: int
     settings: SegmentSettings
     image: int
     origin: int
     started: bool
-    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ...) -> None: ...
+    pictures: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ..., pictures: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Pages(_message.Message):
     __slots__ = ("pages",)
@@ -484,14 +486,18 @@ class TextEncoded(_message.Message):
     def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., tensor: _Optional[bytes] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class StreamPrepared(_message.Message):
-    __slots__ = ("session", "header", "media_type")
+    __slots__ = ("session", "header", "media_type", "given", "unfit")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    UNFIT_FIELD_NUMBER: _ClassVar[int]
     session: str
     header: bytes
     media_type: str
-    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+    given: bytes
+    unfit: str
+    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ..., unfit: _Optional[str] = ...) -> None: ...
 
 class ImageStowed(_message.Message):
     __slots__ = ("image",)

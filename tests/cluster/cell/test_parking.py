@@ -21,6 +21,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
+from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool
 from workers.start.spec import WorkerSpec
@@ -220,7 +221,7 @@ async def forked(
     return hashes, parent, child
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("denoise", [1, 3])
 async def test_a_fork_with_the_same_prompt_and_seed_is_its_parent_from_there_on(
     tmp_path: Path, level: Level, denoise: int

@@ -20,6 +20,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
 from tests.cluster.cell.world import RAW, Hashes, expected_hashes, stream, until_sent
+from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info, write_model
 from workers.models.weights import ModelInfo, load_info
 
@@ -90,7 +91,7 @@ def _is_of(work: ForwardWork, session: str) -> bool:
     return work.session == session
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("denoise", [1, 3])
 async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, level: Level, denoise: int) -> None:
     write_model(tmp_path, level)

@@ -27,6 +27,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
+from tests.workers.oracle_beginning import Beginning, generate_from
 from tests.workers.oracle_plans import generate_by_lists
 from tests.workers.oracle_sources import row_of
 from tests.workers.unturned import UnturnedLanes, placing_of
@@ -136,7 +137,10 @@ def expected_hashes(
 
     steps = info.recipe.steps
     lists = [steps.entries(block, loads(block)) for block in range(blocks)]
-    if any(entries != steps.ladder for entries in lists):
+    start = info.recipe.context.start_blocks
+    if start:
+        latents = generate_from(denoiser, info.recipe, text, noise, blocks, lanes, Beginning(start_blocks=start))
+    elif any(entries != steps.ladder for entries in lists):
         latents = generate_by_lists(
             denoiser,
             lambda block: text[max(first for first in text if first <= block)],

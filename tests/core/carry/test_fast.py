@@ -12,6 +12,7 @@ from longtake.core.sessions.retention import Depths, Retention
 from longtake.core.work import Continuity
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 from workers.simulated.arithmetic import REACH
 
@@ -44,7 +45,7 @@ def test_what_that_is_worth(recover: Recover, first: int, continuity: Continuity
 
 
 @pytest.mark.parametrize("recover", list(Recover))
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_the_client_is_told(recover: Recover, level: Level) -> None:
     cell = ImageCell(recipe(level), limits=Limits(recover=recover), denoisers=2)
     session = cell.open("s", window=2)

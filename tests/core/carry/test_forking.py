@@ -23,6 +23,7 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import CueId, SessionId, Ticket, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 
 PAGES = 4 * 9
@@ -41,7 +42,7 @@ def refusal(cell: ImageCell) -> Problem:
     return effects_of(cell, Refused)[-1].problem
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("steps", [0, 9, 25])
 def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level: Level, steps: int) -> None:
     cell, parent = running(level, steps)
@@ -320,7 +321,7 @@ def random_event(cell: ImageCell, draw: random.Random, names: list[SessionId], n
 @pytest.mark.parametrize("seed", range(6))
 def test_forks_at_any_moment_read_what_they_must(seed: int) -> None:
     draw = random.Random(seed)
-    level = draw.choice(list(Level))
+    level = draw.choice(APART)
     made = recipe(level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
     cell = ImageCell(
         made, denoisers=draw.randrange(1, 5), pages=60 * made.lane_count, batch_limit=draw.choice([1, 4]),

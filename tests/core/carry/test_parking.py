@@ -17,6 +17,7 @@ from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
+from tests.core.support.recipes import APART
 from tests.core.support.storm import Storm
 from tests.core.support.world import effects_of, forwards_of
 
@@ -44,7 +45,7 @@ def paused_cell(level: Level = Level.OUTPUT, **changes: object) -> tuple[ImageCe
     return cell, session
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothing(level: Level) -> None:
     cell, session = paused_cell(level)
     taken = sum(worker.ability.capacity - worker.free for worker in cell.scheduler.workers())

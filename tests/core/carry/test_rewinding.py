@@ -20,12 +20,13 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, Continuity, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.past import LAST, REWIND, P, complete, is_kept, parked, picture, reach, refusal, running
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("emitted", [2, 5, 9, 14])
 def test_a_running_stream_can_be_forked_at_every_block_that_a_rebuild_finds_all_of(level: Level, emitted: int) -> None:
     cell = running(level, emitted)
@@ -42,7 +43,7 @@ def test_a_running_stream_can_be_forked_at_every_block_that_a_rebuild_finds_all_
     assert cell.segments[P] == list(range(LAST))
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("sinks", [0, 3])
 def test_a_parked_stream_can_be_forked_so_many_blocks_back_as_are_kept_and_not_one_more(
     level: Level, sinks: int
@@ -361,7 +362,7 @@ def test_a_fork_of_another_seed_or_prompt_before_its_block_is_noticed(monkeypatc
 @pytest.mark.parametrize("seed", range(6))
 def test_forks_of_the_past_at_any_moment_read_what_they_must(seed: int) -> None:
     draw = random.Random(seed)
-    level, sinks = draw.choice(list(Level)), draw.choice([0, 2, 3])
+    level, sinks = draw.choice(APART), draw.choice([0, 2, 3])
     limits = Limits(rewind_blocks=draw.choice([0, 2, 8]), park_after_s=0.5)
     cell = running(
         level, 1, sinks=sinks, denoisers=draw.randrange(1, 4), limits=limits, batch_limit=draw.choice([1, 4])

@@ -19,6 +19,7 @@ from longtake.core.sessions.life import State
 from longtake.core.work import ConditioningRef, ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 
 S = SessionId("s")
@@ -112,7 +113,7 @@ def run_to_the_end(cell: ImageCell, first: int) -> None:
 
 
 @pytest.mark.parametrize("sinks", [0, 3, 4])
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("steps", [5, 40, 90, 130, 171])
 def test_a_stream_goes_on_from_wherever_the_server_stopped(level: Level, sinks: int, steps: int) -> None:
     before = stopped(recipe(level, sinks=sinks), steps)
@@ -130,7 +131,7 @@ def test_a_stream_goes_on_from_wherever_the_server_stopped(level: Level, sinks: 
 @pytest.mark.parametrize("seed", range(12))
 def test_latents_that_are_missing_cost_time_and_no_bit(seed: int) -> None:
     draw = random.Random(seed)
-    level = draw.choice(list(Level))
+    level = draw.choice(APART)
     before = stopped(recipe(level, sinks=draw.choice([0, 3])), draw.randrange(60, 170))
     blocks = sorted({block for _, block, _ in before.latents})
     gone = frozenset(draw.sample(blocks, min(len(blocks), draw.choice([1, 2, len(blocks)]))))

@@ -18,6 +18,7 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import DecodeWork, SessionId, Ticket, WorkerId
 from tests.core.support.parts import geometry, op_of, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, effects_of
 
 WORKER = WorkerId("denoise-0")
@@ -41,7 +42,7 @@ def sizes(cell: Cell) -> list[int]:
     return [len(d.work) for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork)]
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_sessions_that_start_one_by_one_soon_share_their_forwards(level: Level) -> None:
     cell = cell_of(8, level=level, pictures=BLOCKS_20)
     cell.run()

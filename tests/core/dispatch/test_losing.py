@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,6 +19,7 @@ from longtake.core.sessions.retention import Retention
 from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 
 BLOCKS = 14
@@ -26,10 +28,10 @@ BLOCKS = 14
 class Losses:
     """Streams, forks, cues and pauses at random, while workers are lost and come back."""
 
-    def __init__(self, seed: int, *, losses: float = 0.03) -> None:
+    def __init__(self, seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART) -> None:
         self.draw = draw = random.Random(seed)
         self.losses = losses
-        level, window = draw.choice(list(Level)), draw.choice([8, 9, 12])
+        level, window = draw.choice(levels), draw.choice([8, 9, 12])
         made = recipe(level, sinks=draw.randrange(5), steps=draw.randrange(1, 5), window=window)
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(2, 6),
@@ -110,9 +112,9 @@ class Losses:
         cell.check_empty()
 
 
-def swept(seed: int, *, losses: float = 0.03) -> Losses:
+def swept(seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART) -> Losses:
     """A storm that is over: every client has what it asked for."""
-    storm = Losses(seed, losses=losses)
+    storm = Losses(seed, losses=losses, levels=levels)
     for number in range(500):
         storm.step(number)
     storm.finish()
@@ -123,6 +125,16 @@ def swept(seed: int, *, losses: float = 0.03) -> Losses:
 @pytest.mark.parametrize("seed", range(20))
 def test_every_stream_is_complete_whatever_is_lost_whenever(seed: int, losses: float) -> None:
     storm = swept(seed, losses=losses)
+    endings = {name: storm.cell.closed[name].ending for name in storm.opened}
+    assert set(endings.values()) <= {Ending.COMPLETED}, endings
+
+
+@pytest.mark.parametrize("losses", [0.03, 0.12])
+@pytest.mark.parametrize("seed", range(12))
+def test_blocks_that_step_together_are_complete_whatever_is_lost_between_two_iterations(
+    seed: int, losses: float
+) -> None:
+    storm = swept(seed, losses=losses, levels=[Level.STAGGERED])
     endings = {name: storm.cell.closed[name].ending for name in storm.opened}
     assert set(endings.values()) <= {Ending.COMPLETED}, endings
 

@@ -14,6 +14,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork, WorkerId
 from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, effects_of, forwards_of
 
 BLOCKS_4 = geometry().first_picture(4)
@@ -30,7 +31,7 @@ def test_the_cell_fails_when_an_edge_of_the_op_order_is_dropped() -> None:
         cell.run()
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("denoisers", [1, 2, 4])
 def test_latents_travel_only_where_the_lane_does_not_hold_them(level: Level, denoisers: int) -> None:
     cell = Cell(recipe(level), denoisers=denoisers)

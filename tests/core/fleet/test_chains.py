@@ -16,6 +16,7 @@ from longtake.core.recipe.layers import LayerTimes, balanced_ranges
 from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import FromLane, FromLatent, FromNoise, Ticket, WorkerId
 from tests.core.support.parts import geometry, recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, forwards_of
 
 WORKER = WorkerId("denoise-0")
@@ -34,7 +35,7 @@ def test_a_chain_holds_one_dispatch_for_each_worker_and_one_more(length: int, he
     assert views == {"denoise-0": length, "decode-0": 1}
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_no_op_of_a_chain_starts_from_what_a_worker_has_kept(level: Level) -> None:
     """The world checks besides that the latents have arrived, and are still there, whenever an op starts from them."""
     cell = Cell(recipe(level), denoisers=2, chain_length=3)
@@ -51,7 +52,7 @@ def test_no_op_of_a_chain_starts_from_what_a_worker_has_kept(level: Level) -> No
         assert (work.input.ref.block, work.input.ref.step) == (work.block, entered)
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("length", [1, 2])
 def test_latents_are_kept_for_as_long_as_a_rebuild_may_need_them_and_no_longer(level: Level, length: int) -> None:
     cell = Cell(recipe(level), denoisers=1, chain_length=length)

@@ -55,6 +55,17 @@ class Watch:
             self.tick()
 
 
+@pytest.mark.parametrize(("cost", "limit_s"), [(3.0, TIMES * 3.0), (0.5, TIMES * 0.5)])
+def test_ops_of_another_shape_have_the_time_that_they_take(cost: float, limit_s: float) -> None:
+    hung = worker(op_s=1.0)
+    hung.dispatched((TICKET,), now_s=0.0, cost=cost)
+    watch = Watch(hung)
+    watch.run(limit_s - 0.2)
+    assert watch.given_up == []
+    watch.run(0.5)
+    assert len(watch.given_up) == 1
+
+
 def test_a_dispatch_that_never_reports_is_a_hang_after_twenty_times_its_time_and_told_once() -> None:
     hung = worker(op_s=0.5)
     hung.dispatched((TICKET,), now_s=0.0)

@@ -13,6 +13,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Continuity, Role, SessionId, WorkerId
 from tests.core.support.parts import geometry, op_of, recipe, works_of
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, effects_of
 
 BLOCKS_4 = geometry().first_picture(4)
@@ -77,7 +78,7 @@ def failing(cell: Cell, session: SessionId) -> Op:
         cell.finish_and_acknowledge(worker)
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("finished", [0, 1, 7, 20, 33])
 def test_an_op_that_fails_is_tried_once_more_elsewhere(level: Level, finished: int) -> None:
     cell = Cell(recipe(level), denoisers=2)

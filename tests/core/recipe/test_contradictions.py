@@ -47,6 +47,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"first_frames": 2, "window_frames": 2, "block_limit": 2},
         ("recipe.first_frames = 2", "recipe.block_limit = 1"),
     ),
+    "a clean start of what has one, or has no commits": (
+        {"start_blocks": 1},
+        {"start_blocks": 1, "level": Level.OUTPUT},
+        ("recipe.start_blocks = 1", "recipe.level = clean"),
+    ),
     "a past of noise": (
         {"level": Level.INPUT},
         {"level": Level.INPUT, "ladder": (999,)},
@@ -126,6 +131,40 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"ladder": (3, 2, 1), "usual": (3, 2), "shed": ((3,),)},
         {"ladder": (3, 2, 1), "usual": (3, 2), "first": (3, 1), "first_blocks": 1},
         ("recipe.steps = [3, 2, 1]", "recipe.usual_steps = [3, 2]"),
+    ),
+    "a lag that says nothing": (
+        {"level": Level.STAGGERED, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.lag = none", "recipe.level = staggered"),
+    ),
+    "a lag of more than all steps": (
+        {"level": Level.STAGGERED, "lag": 2},
+        {"level": Level.STAGGERED, "lag": 2, "ladder": (1000, 500)},
+        ("recipe.lag = 2", "recipe.steps = [1000]"),
+    ),
+    "blocks of several sizes that step together": (
+        {"level": Level.STAGGERED, "lag": 1, "first_frames": 2, "window_frames": 2},
+        {"level": Level.CLEAN, "first_frames": 2, "window_frames": 2},
+        ("recipe.first_frames = 2", "recipe.level = staggered"),
+    ),
+    "places that change where blocks step together": (
+        {"level": Level.STAGGERED, "lag": 1, "positions": LISTED},
+        {"level": Level.STAGGERED, "lag": 1},
+        ("recipe.positions = listed", "recipe.level = staggered"),
+    ),
+    "both ways where nothing is shared": (
+        {"both_ways": True},
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True},
+        ("recipe.both_ways = True", "recipe.level = clean"),
+    ),
+    "a window that does not hold the blocks that read one another": (
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "both_ways": True, "ladder": (1000, 500), "window_frames": 2},
+        (
+            "recipe.window_frames = 1",
+            "recipe.both_ways = True with recipe.lag = 1 with recipe.steps = [1000, 500] "
+            "with recipe.frames_per_block = 1 with recipe.sink_frames = 0",
+        ),
     ),
     "blocks that read one another in a lane of a step": (
         {"change": CueRule.JOINT, "level": Level.OUTPUT, "ladder": (1000, 500)},

@@ -38,7 +38,8 @@ def test_every_key_says_what_it_is_named_after() -> None:
     made = read_recipe(
         changed(
             steps={"ladder": [1000, 500], "shift": 8}, blocks={"frames": 2, "first_frames": 1, "limit": 7},
-            context={"level": "output", "window_frames": 12, "sink_frames": 3}, positions={"stream": "absolute"},
+            context={"level": "output", "window_frames": 12, "sink_frames": 3, "start_blocks": 2},
+            positions={"stream": "absolute"},
             help="h", paper="p", quality="proven",
         ),
         "mine",
@@ -46,7 +47,7 @@ def test_every_key_says_what_it_is_named_after() -> None:
     assert made.recipe == Recipe(
         steps=StepPlan(ladder=(1000, 500), shift=8.0),
         blocks=BlockPlan(frames=2, first_frames=1),
-        context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3),
+        context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3, start_blocks=2),
         positions=Positions(stream=Numbering.ABSOLUTE),
         block_limit=7,
     )
@@ -80,8 +81,10 @@ def test_positions_are_a_word_or_a_period() -> None:
         (changed(steps={"shed": [1000]}), "steps.shed", "a list of lists"),
         (changed(steps={"shed": [[]]}), "steps.shed", "none of them empty"),
         (changed(steps={"shed": [[1000, 500], [1000, 250]]}), "steps.shed", "each is shorter"),
-        (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames"),
-        (changed(context={"level": "staggered"}), "context.level", '"clean", "output", "input"'),
+        (changed(context={"lags": 1}), "context.lags", "level, window_frames, sink_frames"),
+        (changed(context={"lag": -1}), "context.lag", "0 or more"),
+        (changed(context={"both_ways": 1}), "context.both_ways", "true or false"),
+        (changed(context={"level": "lagging"}), "context.level", '"clean", "output", "input", "staggered"'),
         (changed(positions={"stream": "relative"}), "positions.stream", '"absolute", "listed" or a period'),
         (changed(positions={"stream": {"cyclic": 0}}), "positions.stream", "{ cyclic = 33 }"),
         (changed(positions={"stream": {"cyclic": True}}), "positions.stream", "{ cyclic = 33 }"),
@@ -99,6 +102,7 @@ def test_positions_are_a_word_or_a_period() -> None:
         (changed(blocks={"frames": 3, "first_frames": 0}), "blocks.first_frames", "1 or more latent frames"),
         (changed(blocks={"frames": 3, "limit": 0}), "blocks.limit", "1 or more blocks"),
         (changed(context={"window_frames": 0}), "context.window_frames", "1 or more"),
+        (changed(context={"start_blocks": -1}), "context.start_blocks", "0 or more"),
         (changed(context={"sink_frames": -1}), "context.sink_frames", "0 or more"),
         (changed(context={"commit_step": 1000}), "context.commit_step", "1 to 999"),
         (changed(context={"commit_label": -2}), "context.commit_label", "or -1"),

@@ -35,6 +35,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.cues import Change, CueRule
+from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.recipe import Recipe
@@ -146,6 +147,7 @@ class CheckedCell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         ability = Ability(
+            joint_ops=64,
             capacity=capacity,
             batch_limit=self.batch_limit,
             mixes_kinds=self.mixes_kinds,
@@ -180,13 +182,15 @@ class CheckedCell:
         pace: Pace = Pace.FAST,
         prompt: str = "p",
         recipe: str = "",
+        given: int = 0,
     ) -> SessionId:
+        """`given` are latent frames that are given."""
         session = SessionId(name)
-        if recipe in self.others:
-            self.graphs[session] = Graph(self.others[recipe])
+        if recipe in self.others or given:
+            self.graphs[session] = graph_with(Graph(self.others.get(recipe, self.recipe)), given)
         self.send(
             Open(now_s=self.now_s, session=session, prompt=prompt, seed=1, pace=pace, window=window,
-                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe)
+                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe, given_frames=given)
         )  # fmt: skip
         return session
 
@@ -280,6 +284,10 @@ class CheckedCell:
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
+        if isinstance(effect, PrepareStream) and effect.encodes:
+            graph = self.graph_of(effect.session)
+            self.kept.give(effect.session, graph)
+            assert graph.given_blocks, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
@@ -340,14 +348,22 @@ class CheckedCell:
             if again:
                 assert is_new or work.session in self.struck, f"{op} is done once more"
                 self.replays.add((work.session, op))
-            beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
+            goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
+            beside = mates[: mates.index((work.session, op))] if goes_along else []
             for need in self._needs(work.session, op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)
         if not isinstance(dispatch.work, DecodeWork):
-            assert len(works) <= self.batch_limit or is_joint(works), f"a batch of {len(works)}"
-            check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
+            joint = [work for work in works if self.graph_of(work.session).joint is not None]
+            if not joint:
+                assert len(works) <= self.batch_limit or is_joint(works), f"a batch of {len(works)}"
+                check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
+            elif len({work.session for work in works}) > 1:  # else they go together, whatever the limit
+                assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
+                first = {work.session: work for work in reversed(joint)}  # one of each stands for them all
+                apart = tuple(item for item in dispatch.work if item not in joint or item is first[item.session])
+                check_batch(apart, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
             for item, attached in zip(dispatch.work, dispatch.attach_conditioning, strict=True):
                 text = (dispatch.worker, item.session, item.conditioning.version)
                 assert attached == (text not in self.texts), f"{text} is there already, or is not sent"

@@ -83,7 +83,7 @@ class Clocked:
             ("denoise-1", Role.DENOISE, pages),
             ("decode-0", Role.DECODE, SLOTS),
         ):
-            worker, ability = WorkerId(name), Ability(capacity=capacity, forward_s=says_s[role])
+            worker, ability = WorkerId(name), Ability(capacity=capacity, joint_ops=64, forward_s=says_s[role])
             self._roles[worker], self._queues[worker] = role, deque()
             self._send(WorkerJoined(now_s=0.0, worker=worker, role=role, ability=ability))
 

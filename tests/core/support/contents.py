@@ -12,6 +12,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
+from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
 from tests.core.support.recached import read_by, recached
 from workers.messages import Decode, Forward
@@ -32,6 +33,8 @@ class Contents:
     """Of a fork: its parent and the first block of its own."""
     sealed: dict[tuple[SessionId, int, int], dict[int, bytes]] = field(default_factory=dict)
     """(session, lane, frame): what the frame's page held when sealed (0), and since the recache before a block."""
+    left: dict[tuple[SessionId, int, int], tuple[Op, bytes]] = field(default_factory=dict)
+    """The same of blocks that step together, after each of their ops, and which one it was."""
     recaches: dict[SessionId, set[int]] = field(default_factory=dict)
     """The blocks of a session's own cues before which its lanes are renewed."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
@@ -136,9 +139,23 @@ class Contents:
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
-            right = pages[page].tobytes() == self._made(work.session, work.lane, frame)[1]
+            right = pages[page].tobytes() == self._left_in(work, frame, name)
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
         self.check_places(work, frames)
+
+    def _left_in(self, work: ForwardWork, frame: int, name: str) -> bytes:
+        """What the page of a frame must hold for a forward.
+
+        A block that steps together with others may not be finished: it is as its op of this iteration left it.
+        """
+        graph = self.graph_of(work.session)
+        if graph.joint is None:
+            return self._made(work.session, work.lane, frame)[1]
+        block = graph.blocks.block_of(frame)
+        op, left = self.left[self.writer(work.session, block), work.lane, frame]
+        wanted = source(graph.recipe, work.op, block)
+        assert op == wanted, f"{name} reads what {op} has left, should read {wanted}"
+        return left
 
     def renewed(self, worker: WorkerId, work: ForwardWork, block: int) -> None:
         """Remember what was committed anew before `block`."""
@@ -164,6 +181,10 @@ class Contents:
         """Remember what a forward has left in its lane and sealed."""
         if work.returns.are_kept:
             self.outputs[work.session, work.lane, work.block] = self.fakes[worker].lanes.memory.output(work)
+        if self.graph_of(work.session).joint is not None:
+            for page, frame in zip(work.pages.writes, self.graph_of(work.session).blocks.own(work.block), strict=True):
+                content = self.fakes[worker].lanes.pages[page].tobytes()
+                self.left[work.session, work.lane, frame] = work.op, content
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
             self.renewed(worker, work, 0)
 

@@ -10,7 +10,7 @@ import numpy as np
 from cluster.cell.attached import event_of
 from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import Event
-from longtake.core.work import ImageId, SlotId, WorkerId
+from longtake.core.work import ImageId, PageId, SlotId, WorkerId
 from workers.messages import Done, ImageGone, ImageOrder
 from workers.simulated.fake import FakeWorker, Image
 
@@ -27,6 +27,8 @@ class Images:
     """Given and not taken yet."""
     sources: dict[ImageId, Stow] = field(default_factory=dict)
     """By which order each image was made."""
+    loaded: dict[tuple[WorkerId, PageId], int] = field(default_factory=dict)
+    """How many images had been made when a page was loaded last."""
     shares_pages: bool = False
     """There are forks, so that the pages of which an image was made may be those of others too."""
     given: int = 0
@@ -74,6 +76,7 @@ class Images:
                     del self.sent[order.image]  # the taker is gone
             case LoadImage() if not isinstance(answer, ImageGone):
                 self.moved += 1
+                self.loaded |= {(order.worker, page): len(self.sources) for page in order.target}
                 if not self.shares_pages:
                     self._blank(self.sources[order.image], order)
         return None if answer is None else event_of(answer, worker, now_s)
@@ -81,8 +84,10 @@ class Images:
     def _blank(self, stow: Stow, load: LoadImage) -> None:
         """What a lane has left behind is to be read by nobody."""
         assert isinstance(stow.source, tuple)
-        loaded = self.fakes[load.worker].lanes.pages
+        loaded, made = self.fakes[load.worker].lanes.pages, list(self.sources).index(stow.image)
         for source, target in zip(stow.source, load.target, strict=True):
+            if self.loaded.get((stow.worker, source), 0) > made:
+                continue  # another lane has it by now, which may hold the same
             if stow.worker in self.fakes and (stow.worker != load.worker or source not in load.target):
                 left = self.fakes[stow.worker].lanes.pages
                 if np.array_equal(left[source], loaded[target]):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longtake.core.effects import DropJournal, Inherit, Trim
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, LatentRef, SessionId
+from tests.core.support.contents import SMALLEST
 from tests.core.support.parts import op_of
+from workers.simulated.arithmetic import latents_of, mix, numbers
 
 
 @dataclass
@@ -36,6 +40,13 @@ class Kept:
         made = (work.session, op_of(work), work.conditioning.version)
         assert self.made.setdefault(made, latents) == latents, f"{made} has put out something else than before"
         self.latents[work.session, work.block, work.enters] = latents
+
+    def give(self, session: SessionId, graph: Graph) -> None:
+        """Keep what the given blocks of a session were encoded to; the same each time."""
+        for block in range(graph.given_blocks):
+            made = SMALLEST.divided(BlockPlan(frames=graph.blocks.made(block)))
+            name = mix(b"given", session.encode(), numbers(block))
+            self.latents[session, block, graph.step_count] = latents_of(name, made)
 
     def keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
         """Drop what nothing is computed from any more, and share what a fork may be rebuilt from."""

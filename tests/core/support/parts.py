@@ -22,7 +22,9 @@ def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 
     return Recipe(
         steps=StepPlan(ladder=entries, shift=5.0),
         blocks=BlockPlan(frames=3),
-        context=Context(level=level, window_frames=window, sink_frames=sinks),
+        context=Context(
+            level=level, window_frames=window, sink_frames=sinks, lag=min(2, steps) * (level is Level.STAGGERED)
+        ),
         block_limit=None if window else 8,
     )
 

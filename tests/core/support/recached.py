@@ -39,7 +39,7 @@ def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
     if window is None or recipe.cues.change not in (CueRule.WINDOW, CueRule.JOINT) or recipe.cues.keep_sinks:
         return sinks
     for block in sorted(recaches):
-        first = block * recipe.blocks.frames
+        first = recipe.blocks.first_frame(block)
         sinks = [frame - min(first, window) + first if first > window else frame for frame in range(len(sinks))]
     return sinks
 

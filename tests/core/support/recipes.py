@@ -15,6 +15,9 @@ SMALLEST = Recipe(
     context=Context(level=Level.CLEAN, window_frames=1),
 )
 
+APART = [level for level in Level if level is not Level.STAGGERED]
+"""The levels at which each op is a forward for itself."""
+
 
 def altered(recipe: Recipe, **changes: object) -> Recipe:
     """The recipe with other values of these fields, each of its own or of one of its parts."""

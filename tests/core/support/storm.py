@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 
+from longtake.core.effects import Emit
 from longtake.core.endings import Ending
 from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.parts import geometry, recipe
-from tests.core.support.recipes import altered
+from tests.core.support.parts import recipe
+from tests.core.support.recipes import APART, altered
+from tests.core.support.world import effects_of
 
 
 def placed(draw: random.Random, *, sinks: int) -> Positions:
     """Any positions that such a recipe may have."""
     periods = [] if sinks else [9, 10, 100]
     return Positions(stream=draw.choice([*Numbering, *(Cyclic(cyclic=period) for period in periods)]))
+
+
+def listed(draw: random.Random, made: Recipe) -> Recipe:
+    """The same with any lists of steps that it may have: where each step has a lane, none."""
+    ladder = made.steps.ladder
+    if made.level is not Level.CLEAN or len(ladder) == 1:
+        return made
+    shed = [ladder[:-1]] * (len(ladder) > 2) + [ladder[:1]]
+    return altered(made, first=ladder, first_blocks=draw.randrange(1, 3), shed=tuple(shed[: draw.randrange(1, 3)]))
 
 
 class Storm:
@@ -36,21 +50,34 @@ class Storm:
             max_queued=draw.choice([0, 2, 9]),
             detached_s=draw.choice([0.0, 4.0, 600.0, 600.0]),
         )
-        self.level = draw.choice(list(Level))
-        made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+        self.level = draw.choice(APART)
+        made = self.begun(recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5)))
         made = altered(made, positions=placed(random.Random(seed), sinks=made.sink_frames))  # the same storm for each
+        made = listed(random.Random(f"lists {seed}"), made)
         lanes = made.lane_count
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),
             pages=draw.choice([9 * lanes, 9 * lanes + 4, 18 * lanes]), batch_limit=draw.choice([1, 4]), limits=limits,
             numerics=lambda worker: str(int(worker.rpartition("-")[2]) % classes),
         )  # fmt: skip
+        loads = random.Random(f"loads {seed}")
+        self.cell.scheduler.cell.load_rule = lambda _cell, session, _block, _now_s: loads.randint(
+            0, session.graph.recipe.steps.most_load
+        )
         self.seen: set[State] = set()
         self.pictures: dict[SessionId, int] = {}
         """Length of each stream."""
         self._names = 0
         self._connections: dict[SessionId, ConnectionNumber] = {}
         """The newest call of each session that had more than one."""
+
+    def begun(self, made: Recipe) -> Recipe:
+        """The recipe, as streams begin in this storm."""
+        return made
+
+    def given(self) -> int:
+        """So many latent frames are given of the next stream."""
+        return 0
 
     def step(self) -> None:
         """One event."""
@@ -102,6 +129,7 @@ class Storm:
         self.pictures[SessionId(name)] = self.draw.randrange(1, 90)
         self.cell.open(
             name,
+            given=self.given(),
             pictures=self.pictures[SessionId(name)],
             window=self.draw.randrange(1, 4),
             pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
@@ -140,6 +168,16 @@ class Storm:
                 break
             cell.later(1.0)
         for name, closed in cell.closed.items():
-            asked = geometry().blocks_for(self.pictures[name])
+            asked = self.cell.geometry.divided(self.cell.graph_of(name).blocks).blocks_for(self.pictures[name])
             assert (closed.segments == asked) == (closed.ending is Ending.COMPLETED), closed
+        self._check_steps()
         cell.check_empty()
+
+    def _check_steps(self) -> None:
+        """Every block took the steps that its client was told, whatever was lost, and no others."""
+        taken: dict[tuple[SessionId, int], set[int]] = defaultdict(set)
+        for session, op in self.cell.done:
+            if op.kind is Kind.DENOISE:
+                taken[session, op.block].add(op.step)
+        for emit in effects_of(self.cell, Emit):
+            assert len(taken[emit.session, emit.block]) == emit.steps, emit

@@ -18,7 +18,7 @@ from longtake.core.recipe.ops import Returns
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, FromNoise, LatentRef, PageId, SessionId
-from tests.core.support.recipes import altered
+from tests.core.support.recipes import APART, altered
 from tests.workers.model_dir import DIT
 from tests.workers.orders import PROMPT, done
 from tests.workers.simulated.stream import forwards_of, task
@@ -212,7 +212,7 @@ def test_pages_whose_keys_have_no_time_are_built_again_as_any_are(level: Level, 
     assert seen == {-1: (False, False), 0: (True, True)}
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_from_what_the_window_shows_alone_it_goes_on_alike_and_not_the_same(level: Level) -> None:
     """`cluster.recover = "fast"`: of pocket's next x0 a few hundredths are others."""
     grown = stream(pocket(), level, 9, 0)
@@ -227,7 +227,7 @@ def test_from_what_the_window_shows_alone_it_goes_on_alike_and_not_the_same(leve
     assert first
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("boundary", [1, 2, 4, 6])
 def test_a_stream_that_is_shorter_than_that_is_built_again_from_its_beginning(level: Level, boundary: int) -> None:
     grown = stream(small(), level, 12, 3, boundary)

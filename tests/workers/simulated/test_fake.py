@@ -11,6 +11,7 @@ from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, 
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.context import Level
 from longtake.core.work import ConditioningRef, ImageId, PageId, SlotId, WorkerId
+from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info
 from tests.workers.simulated.stream import RAW, A, decode, forwards, task
 from workers.messages import Done, Encoded, ImageGone, ImageLoaded, ImageStowed, JoinChain, Prepared, Shutdown
@@ -37,7 +38,7 @@ def prepare(slot: int = 0, image: ImageId | None = None, origin: SlotId | None =
     return PrepareStream(worker=HERE, session=A, slot=SlotId(slot), settings=RAW, image=image, origin=origin)
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_its_outputs_and_pages_are_those_of_a_simulated_worker(level: Level) -> None:
     fake, _ = fakes()
     simulated = SimulatedDenoiseWorker(SimulatedLanes(GEOMETRY, pages=40))

@@ -31,6 +31,7 @@ from longtake.core.work import (
     SlotId,
     WorkerId,
 )
+from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.simulated.stream import PROMPT, RAW, SEED, A, decode, forwards, task
 from tests.workers.works import Flat, changed
@@ -174,7 +175,7 @@ def latents(folder: Path, level: Level = Level.OUTPUT, *, swaps: bool = False) -
     return finished
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_latents_are_those_computed_by_hand(folder: Path, level: Level) -> None:
     assert latents(folder, level) == list(islice(expected_latents(model_info(level), PROMPT, SEED), 4))
 

@@ -150,8 +150,8 @@ def test_keys_that_are_turned_as_they_are_read_are_tried_where_a_recipe_has_them
 def test_a_trial_has_keys_of_both_kinds_if_a_recipe_of_its_shape_turns_them() -> None:
     listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
     wide = altered(INFO.recipe, window_frames=7)
-    assert one_of_each_shape(INFO.recipe, wide, listed) == {INFO.recipe.shape: listed, wide.shape: wide}
-    assert one_of_each_shape(INFO.recipe, wide) == {INFO.recipe.shape: INFO.recipe, wide.shape: wide}
+    assert list(one_of_each_shape(INFO.recipe, wide, listed).values()) == [listed, wide]
+    assert list(one_of_each_shape(INFO.recipe, wide).values()) == [INFO.recipe, wide]
 
 
 def test_the_probe_speaks_plainly() -> None:
@@ -165,9 +165,9 @@ def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() ->
     wide = BatchProfile(forward_s={1: 0.009}, limit=3, mixes_kinds=False)
     alone = Profiles(own=own).ability(9, "", layers=5)
     assert (alone.batch_limit, alone.mixes_kinds, alone.forward_s, alone.shape_s) == (4, True, 0.004, ())
-    two = Profiles(own=own, others={(1, 9): fine}).ability(9, "", layers=5)
+    two = Profiles(own=own, others={(1, 9, 1): fine}).ability(9, "", layers=5)
     assert (two.batch_limit, two.mixes_kinds, two.shape_s) == (2, True, (ShapeTime(1, 9, 0.002),))
-    three = Profiles(own=own, others={(1, 9): fine, (6, 9): wide})
+    three = Profiles(own=own, others={(1, 9, 1): fine, (6, 9, 6): wide})
     assert (three.limit, three.ability(9, "", layers=5).mixes_kinds) == (2, False)
     assert "1 frames over 9 pages: batch limit 2" in str(three)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from longtake.core.errors import InvalidField
 from workers.json_values import value
@@ -54,6 +55,15 @@ def transformer_config(shape: ShapeOf, names: tuple[str, ...], config: Mapping[s
 def vae_config(shape: ShapeOf) -> WanVAEConfig:
     """The sizes of an autoencoder: all of Wan2.1's kind, which differ in two widths."""
     return WanVAEConfig(dim=shape("encoder.conv1.weight")[0], z_dim=shape("conv2.weight")[0])
+
+
+def encoder_config(shape: ShapeOf, decoder: WanVAEConfig) -> WanVAEConfig:
+    """The sizes of an autoencoder's encoder, which may be narrower than its decoder and else is like it."""
+    residuals = decoder.num_res_blocks + 1  # and one that makes pictures smaller
+    stages = range(0, len(decoder.dim_mult) * residuals, residuals)
+    dim = shape("encoder.conv1.weight")[0]
+    widths = [shape(f"encoder.downsamples.{stage}.residual.2.weight")[0] for stage in stages]
+    return replace(decoder, dim=dim, dim_mult=tuple(width // dim for width in widths))
 
 
 def tiny_config(shape: ShapeOf) -> TaehvConfig:

@@ -281,6 +281,20 @@ class WanEncoder(nn.Module):
         self.encoder = _EncoderTrunk(config)
         self.conv1 = Conv1x1(config.z_dim * 2, config.z_dim * 2, 3)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.conv1.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its floating-point format."""
+        return self.conv1.weight.dtype
+
+    def takes(self, name: str) -> bool:
+        """Whether a tensor of a file that holds the decoder too is for the encoder."""
+        return name.startswith(_OF_ENCODER)
+
     def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
         """The state of a stream that has seen nothing; `height` and `width` are those of a picture.
 

@@ -1,0 +1,81 @@
+"""Pictures from anybody become latents of a stream's size, or are refused; chunks change no bit."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.launch.plan import POCKET, model_path
+from longtake.core.errors import InvalidField
+from tests.workers.given_pictures import encoded, jpeg, moving_ball, png
+from workers.decode.giving import PictureEncoder, covering
+from workers.decode.slots import LatentFormat
+from workers.models import weights
+from workers.models.api import Compute
+
+
+@pytest.fixture(scope="module")
+def giving() -> PictureEncoder:
+    torch.set_num_threads(1)
+    info = weights.load_info(model_path(POCKET))
+    encoder = weights.load_encoder(model_path(POCKET), info, Compute())
+    assert encoder is not None
+    return PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+
+
+def test_latents_are_those_of_the_whole_clip_at_once_and_decode_to_the_pictures(giving: PictureEncoder) -> None:
+    info, shown = weights.load_info(model_path(POCKET)), moving_ball(9)
+    latents_FCHW = giving.latents([encoded(picture) for picture in shown])
+    assert latents_FCHW.shape == (3, *info.geometry.block_shape[1:]) and latents_FCHW.dtype == torch.float32
+    encoder = weights.load_encoder(model_path(POCKET), info, Compute())
+    pixels_BCFHW = torch.from_numpy(np.stack(shown)).float().div(127.5).sub(1).permute(3, 0, 1, 2)[None]
+    mean = torch.tensor(info.latent_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(info.latent_std).view(1, -1, 1, 1, 1)
+    with torch.inference_mode():
+        whole_BCFHW = (encoder(pixels_BCFHW)[0] - mean) / std  # type: ignore[operator, misc]
+        assert torch.equal(latents_FCHW, whole_BCFHW[0].transpose(0, 1))
+        decoder = weights.load_decoder(model_path(POCKET), info, Compute())
+        z_BCFHW = latents_FCHW.transpose(0, 1)[None] * std + mean
+        back_BCFHW = decoder.decode(z_BCFHW, decoder.initial_state(1, *latents_FCHW.shape[2:]))
+    assert (back_BCFHW - pixels_BCFHW).abs().mean() < 0.15, "normalised the other way it is above 0.4"
+
+
+def test_an_image_is_one_frame_and_a_clip_begins_with_it(giving: PictureEncoder) -> None:
+    shown = [encoded(picture) for picture in moving_ball(5)]
+    one, two = giving.latents(shown[:1]), giving.latents(shown)
+    assert len(one) == 1 and len(two) == 2 and torch.equal(one[0], two[0])
+    with pytest.raises(InvalidField, match="1 plus a multiple of 4"):
+        giving.latents(shown[:3])
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (260, 200), (30, 90), (64, 65), (2000, 100), (7, 7)])
+def test_a_picture_is_scaled_to_cover_and_its_middle_stays(width: int, height: int) -> None:
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[:, width // 2 :, 0] = 255
+    picture[height // 2 :, :, 1] = 255
+    shown = covering(encoded(picture), 64, 64)
+    assert shown.shape == (64, 64, 3)
+    corners = [shown[row, column, :2].tolist() for row, column in ((1, 1), (1, 62), (62, 1), (62, 62))]
+    assert np.abs(np.array(corners) - [[0, 0], [255, 0], [0, 255], [255, 255]]).max() < 60
+
+
+def test_a_jpeg_is_what_it_shows() -> None:
+    shown = covering(encoded(moving_ball(1)[0], "mjpeg", "yuvj420p"), 64, 64)
+    assert np.abs(shown.astype(int) - moving_ball(1)[0]).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"no picture", png()[:40], png(8, 8, body=b"no deflate"), jpeg((64, 64)), png(60_000, 60_000),
+        png(4096, 4096, body=zlib.compress(bytes(64))), png(4097, 1), encoded(moving_ball(1)[0])[:200],
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused_by_its_place(giving: PictureEncoder, data: bytes) -> None:
+    good = encoded(moving_ball(1)[0])
+    with pytest.raises(InvalidField) as caught:
+        giving.latents([good] * 4 + [data])
+    assert caught.value.field == "open.given[4]" and "PNG or JPEG" in caught.value.allowed
