@@ -13,7 +13,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import Change
+from longtake.core.recipe.cues import CueChange
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
@@ -207,11 +207,11 @@ def test_times_become_the_first_picture_at_or_after_them_without_rounding() -> N
     ("asked", "given"),
     [
         (pb.CHANGE_UNSPECIFIED, None),
-        (pb.CHANGE_SWAP, Change.SWAP),
-        (pb.CHANGE_RECACHE, Change.RECACHE),
+        (pb.CHANGE_SWAP, CueChange.SWAP),
+        (pb.CHANGE_RECACHE, CueChange.RECACHE),
     ],
 )
-def test_a_cue_says_what_becomes_of_what_is_remembered(asked: pb.Change, given: Change | None) -> None:
+def test_a_cue_says_what_becomes_of_what_is_remembered(asked: pb.Change, given: CueChange | None) -> None:
     request = pb.StreamRequest(open=pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1, change=asked)]))
     event = open_event(request, session=SessionId("s"), offer=offer(), now_s=0.0)
     assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", block=1, change=given),)
