@@ -19,7 +19,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import Change
+from longtake.core.recipe.cues import CueChange
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
@@ -328,10 +328,10 @@ def _decoder_name(number: pb.Decoder) -> str:
     return pb.Decoder.Name(number) if number in pb.Decoder.values() else str(number)
 
 
-_CHANGES: dict[pb.Change, Change | None] = {
+_CHANGES: dict[pb.Change, CueChange | None] = {
     pb.CHANGE_UNSPECIFIED: None,
-    pb.CHANGE_SWAP: Change.SWAP,
-    pb.CHANGE_RECACHE: Change.RECACHE,
+    pb.CHANGE_SWAP: CueChange.SWAP,
+    pb.CHANGE_RECACHE: CueChange.RECACHE,
 }
 
 

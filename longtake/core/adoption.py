@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtake.core.errors import Problem
-from longtake.core.recipe.cues import Change
+from longtake.core.recipe.cues import CueChange
 from longtake.core.work import CueId, SessionId
 
 
@@ -19,7 +19,7 @@ class PlacedCue:
     cue: CueId | None
     """None for what a fork has from its parent."""
     prompt: str
-    change: Change = Change.SWAP
+    change: CueChange = CueChange.SWAP
     """What became of what the stream remembered."""
 
 

@@ -313,6 +313,10 @@ def test_a_cue_without_a_name_takes_none_that_somebody_else_has() -> None:
     ids = [cue.id for cue in open_request("x", StreamOptions(cues=given)).cues]
     assert ids == ["cue-2", "cue-3", "cue-4"]
     assert cue_request(CueAt(prompt="d"), None, frozenset(ids)).id == "cue-5"
+    changes = [cue_request("d", change, frozenset()).change for change in (None, "swap", "recache")]
+    assert changes == [pb.CHANGE_UNSPECIFIED, pb.CHANGE_SWAP, pb.CHANGE_RECACHE]
+    with pytest.raises(OptionError, match=r"cue\.change"):
+        cue_request("d", "forget", frozenset())  # type: ignore[arg-type]
     assert [cue.id for cue in open_request("x", StreamOptions(cues=given[1:])).cues] == ["cue-1", "cue-2"]
 
 

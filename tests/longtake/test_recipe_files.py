@@ -36,9 +36,20 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        *("hiar", "liveact", "hiar-hybrid", "ca2-vdm", "clean", "lag-2"),
-        *("longlive-infinite", "sinks", "vid-gpt", "asd", "input", "two-step"),
-        *("one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
+        *(
+            "hiar",
+            "liveact",
+            "hiar-hybrid",
+            "ca2-vdm",
+            "clean",
+            "lag-2",
+            "longlive",
+            "longlive-infinite",
+            "sinks",
+            "vid-gpt",
+            "asd",
+        ),
+        *("input", "two-step", "one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
@@ -48,7 +59,7 @@ def test_the_recipes_that_ship_are_these() -> None:
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
         "lag-2": (Level.STAGGERED, 4, 3, 0), "cmdm": (Level.STAGGERED, 4, 1, 0), "rolling": (Level.STAGGERED, 4, 1, 3),
-        "ca2-vdm": (Level.CLEAN, 4, 3, 0),
+        "longlive": (Level.CLEAN, 4, 3, 3), "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),

@@ -8,7 +8,7 @@ from enum import Enum
 from longtake.core.errors import InvalidField
 
 
-class Change(Enum):
+class CueChange(Enum):
     """What one cue does beside changing the prompt."""
 
     SWAP = "swap"
@@ -42,11 +42,11 @@ class CuePolicy:
     """Whether sinks stay as they are in a recache, once something has left the window. If not, they move: from then on
     they are the oldest frames that were committed anew. None where no recache meets sinks."""
 
-    def of(self, asked: Change | None) -> Change:
+    def of(self, asked: CueChange | None) -> CueChange:
         """What a cue does that asks for this, or does not say; InvalidField if the recipe cannot do it."""
-        if self.change is CueRule.SWAP and asked is Change.RECACHE:
-            raise InvalidField("cue.change", asked.value, f"{Change.SWAP.value}: the recipe says of no recache how")
-        return asked or (Change.SWAP if self.change is CueRule.SWAP else Change.RECACHE)
+        if self.change is CueRule.SWAP and asked is CueChange.RECACHE:
+            raise InvalidField("cue.change", asked.value, f"{CueChange.SWAP.value}: the recipe says of no recache how")
+        return asked or (CueChange.SWAP if self.change is CueRule.SWAP else CueChange.RECACHE)
 
     def further(self) -> dict[str, object]:
         """The fields of a recipe whose cues do more than change the prompt."""

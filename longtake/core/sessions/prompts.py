@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from longtake.core.events import CueRequest
-from longtake.core.recipe.cues import Change
+from longtake.core.recipe.cues import CueChange
 from longtake.core.work import CueId, WorkerId
 
 REMEMBERED = 64
@@ -24,13 +24,13 @@ class Turn:
     """The id of the cue; None for the prompt that the stream was opened with."""
     prompt: str = ""
     """The text of the cue; empty for the prompt that the stream was opened with."""
-    change: Change = Change.SWAP
+    change: CueChange = CueChange.SWAP
     """What becomes of what the stream remembers."""
 
 
 def recaches(turns: Iterable[Turn]) -> list[Turn]:
     """Those among these turns that recache something."""
-    return [turn for turn in turns if turn.change is Change.RECACHE and turn.block]
+    return [turn for turn in turns if turn.change is CueChange.RECACHE and turn.block]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Prompts:
         earlier = next((turn for turn in self.turns if turn.block == block), None)
         if earlier is not None:
             self.turns.remove(earlier)
-        change = request.change or Change.SWAP
+        change = request.change or CueChange.SWAP
         turn = Turn(block=block, version=version, cue=request.cue, prompt=request.prompt, change=change)
         self.turns.append(turn)
         self.turns.sort(key=lambda turn: turn.block)

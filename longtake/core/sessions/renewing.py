@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from longtake.core.recipe.cues import Change
+from longtake.core.recipe.cues import CueChange
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.recipe.window import Window
 from longtake.core.sessions.prompts import Turn, recaches
@@ -25,7 +25,7 @@ from longtake.core.sessions.session import Session
 def due(session: Session, lane: int, block: int) -> Renewal | None:
     """The renewal that the lane needs before it begins `block`, and that has not begun."""
     turn = session.prompts.turn_at(block)
-    if turn.block != block or turn.change is not Change.RECACHE or session.progress.again.renewed.get(lane) == block:
+    if turn.block != block or turn.change is not CueChange.RECACHE or session.progress.again.renewed.get(lane) == block:
         return None
     renewal = session.graph.renewing.renewal(block, turn.version)
     return renewal if renewal.blocks else None

@@ -108,8 +108,6 @@ class Session:
     media_type: str = ""
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     """The ticket that was made last, by chain."""
-    _conditioning: ConditioningRef | None = None
-    """What `conditioning` returned last."""
 
     def __post_init__(self) -> None:
         self.is_realtime = self.request.pace is Pace.REALTIME
@@ -203,9 +201,7 @@ class Session:
     def conditioning(self, op: Op) -> ConditioningRef:
         """The prompt that a forward is conditioned on: that of its block, unless it commits that anew."""
         version = (self.renewal(op) or self.prompts.turn_at(op.block)).version
-        if self._conditioning is None or self._conditioning.version != version:
-            self._conditioning = ConditioningRef(session=self.request.session, version=version)
-        return self._conditioning
+        return ConditioningRef(session=self.request.session, version=version)
 
     def renewal(self, op: Op) -> Renewal | None:
         """What an op that is sent next in its chain, or was sent last, commits anew."""

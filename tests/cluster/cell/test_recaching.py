@@ -16,7 +16,7 @@ from cluster.render import in_process_engine, in_process_workers
 from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import Change, CuePolicy, CueRule
+from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.table import NamedRecipe
@@ -87,7 +87,7 @@ def right(model: Path, recipe: Recipe, recaches: Sequence[int] = TURNS, seed: in
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 
 
-async def served(model: Path, denoise: int, change: Change | None = None) -> Hashes:
+async def served(model: Path, denoise: int, change: CueChange | None = None) -> Hashes:
     """A stream of each recipe, all at once over the same workers."""
     recipes = [NamedRecipe(name=name, recipe=recipe) for name, recipe in RECIPES.items()]
     hashes, own = Hashes(model_info().recipe.step_count), weights.load_info(model).recipe
@@ -117,7 +117,7 @@ async def test_every_recache_is_the_oracles(model: Path, denoise: int) -> None:
 
 
 async def test_a_cue_that_swaps_leaves_what_is_remembered(model: Path) -> None:
-    hashes = await served(model, 1, Change.SWAP)
+    hashes = await served(model, 1, CueChange.SWAP)
     for name, recipe in RECIPES.items():
         swapped = right(model, replace(recipe, cues=CuePolicy()), ())
         assert hashes.of(name) == swapped != right(model, recipe), name

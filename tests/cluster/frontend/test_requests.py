@@ -13,6 +13,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
+from longtake.core.recipe.cues import CueChange
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
@@ -82,6 +83,11 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
         "a block or a time",
     ),
     "cue ids alike": (pb.Open(prompt="x", cues=[CUE, CUE]), "open.cues[1].id", "differ"),
+    "cue change": (
+        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1, change=9)]),  # type: ignore[arg-type]
+        "open.cues[0].change",
+        "CHANGE_SWAP, CHANGE_RECACHE or nothing",
+    ),
     "cue id missing": (pb.Open(prompt="x", cues=[pb.Cue(prompt="y", block=1)]), "open.cues[0].id", "1 to 64 bytes"),
     "cue id long": (
         pb.Open(prompt="x", cues=[pb.Cue(id="i" * 65, prompt="y", block=1)]),
@@ -195,6 +201,20 @@ def test_times_become_the_first_picture_at_or_after_them_without_rounding() -> N
         event = open_event(pb.StreamRequest(open=request), session=SessionId("s"), offer=offer(), now_s=0.0)
         assert event.picture_limit == picture
         assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", picture=picture),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (pb.CHANGE_UNSPECIFIED, None),
+        (pb.CHANGE_SWAP, CueChange.SWAP),
+        (pb.CHANGE_RECACHE, CueChange.RECACHE),
+    ],
+)
+def test_a_cue_says_what_becomes_of_what_is_remembered(asked: pb.Change, given: CueChange | None) -> None:
+    request = pb.StreamRequest(open=pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1, change=asked)]))
+    event = open_event(request, session=SessionId("s"), offer=offer(), now_s=0.0)
+    assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", block=1, change=given),)
 
 
 @pytest.mark.parametrize(

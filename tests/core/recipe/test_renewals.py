@@ -6,7 +6,7 @@ import pytest
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import Change, CuePolicy, CueRule
+from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
 from tests.core.support.recached import read_by, recached
 from tests.core.support.recaching import BLOCKS, EVERY, recaching
 
@@ -74,10 +74,10 @@ def test_frame_by_frame_it_is_what_the_paper_says_whatever_came_before(name: str
 
 def test_a_cue_swaps_under_any_recipe_and_recaches_where_that_says_how() -> None:
     joint, plain = CuePolicy(change=CueRule.JOINT), CuePolicy()
-    assert [joint.of(asked) for asked in (None, *Change)] == [Change.RECACHE, Change.SWAP, Change.RECACHE]
-    assert [plain.of(asked) for asked in (None, Change.SWAP)] == [Change.SWAP, Change.SWAP]
+    assert [joint.of(asked) for asked in (None, *CueChange)] == [CueChange.RECACHE, CueChange.SWAP, CueChange.RECACHE]
+    assert [plain.of(asked) for asked in (None, CueChange.SWAP)] == [CueChange.SWAP, CueChange.SWAP]
     with pytest.raises(InvalidField, match=r"cue\.change"):
-        plain.of(Change.RECACHE)
+        plain.of(CueChange.RECACHE)
 
 
 def test_recipes_that_recache_are_others_and_those_that_do_not_are_what_they_were() -> None:

@@ -11,7 +11,7 @@ from longtake.core.errors import Lack
 from longtake.core.events import Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.pages import PagePool
-from longtake.core.recipe.cues import Change, CueRule
+from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import FromLatent, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
@@ -91,12 +91,12 @@ def test_a_recache_that_the_recipe_does_not_know_is_refused_and_a_swap_never() -
     plain = ImageCell(recaching(CueRule.SWAP), denoisers=1)
     plain.open("s", pictures=geometry().first_picture(4))
     plain.answer()
-    ask(plain, S, "new", 2, Change.RECACHE)
+    ask(plain, S, "new", 2, CueChange.RECACHE)
     assert "cue.change" in str(effects_of(plain, RequestRefused)[-1].problem)
     cell = ImageCell(EVERY["window"], denoisers=1)
     cell.open("s", pictures=geometry().first_picture(4))
     cell.answer()
-    ask(cell, S, "swap", 2, Change.SWAP)
+    ask(cell, S, "swap", 2, CueChange.SWAP)
     cell.settle()
     assert all(work.conditioning.version == (work.block >= 2) for work in forwards_of(cell))
 

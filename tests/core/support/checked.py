@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.cues import Change, CueRule
+from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -117,7 +117,7 @@ class CheckedCell:
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
     renewals: dict[tuple[SessionId, Op], OfRenewal] = field(default_factory=dict)
     """Ops in flight that commit a block anew."""
-    asked: dict[tuple[SessionId, CueId], Change | None] = field(default_factory=dict)
+    asked: dict[tuple[SessionId, CueId], CueChange | None] = field(default_factory=dict)
     """What cues have asked for."""
 
     others: dict[str, Recipe] = field(default_factory=dict)
@@ -275,11 +275,13 @@ class CheckedCell:
 
     def _accepted(self, effect: CueAccepted) -> None:
         """Note whether the lanes of a stream are to be renewed before a block: of two cues the later counts."""
-        default = Change.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else Change.RECACHE
+        default = (
+            CueChange.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else CueChange.RECACHE
+        )
         does = self.asked.get((effect.session, effect.cue)) or default
         blocks = self.contents.recaches.setdefault(effect.session, set())
         blocks.discard(effect.block)
-        if does is Change.RECACHE and effect.block:
+        if does is CueChange.RECACHE and effect.block:
             blocks.add(effect.block)
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:

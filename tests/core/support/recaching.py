@@ -10,7 +10,7 @@ from longtake.core.errors import InternalFault
 from longtake.core.events import Cue, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import Change, CuePolicy, CueRule
+from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import CueId, Role, SessionId
 from tests.core.support.image_cell import ImageCell
@@ -53,7 +53,7 @@ EVERY = {
 """One of every kind."""
 
 
-def ask(cell: Cell, session: SessionId, name: str, block: int | None, change: Change | None = None) -> None:
+def ask(cell: Cell, session: SessionId, name: str, block: int | None, change: CueChange | None = None) -> None:
     """A cue comes."""
     request = replace(cue(name, block=block, prompt=f"prompt {name}"), change=change)
     cell.send(Cue(now_s=cell.now_s, session=session, request=request))
@@ -109,7 +109,7 @@ class CueStorm:
                 cell.acknowledge(draw.choice(cell.owing()))
             case "cue":
                 ahead = cell.session(session).next_block + draw.randrange(5)
-                change = draw.choice([None, None, *Change])
+                change = draw.choice([None, None, *CueChange])
                 ask(cell, session, f"c{self._number}", draw.choice([None, ahead]), change)
             case "fork":
                 at = draw.choice([None, max(0, cell.session(session).next_block - draw.randrange(5))])
