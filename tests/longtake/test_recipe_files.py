@@ -51,7 +51,8 @@ def test_the_recipes_that_ship_are_these() -> None:
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
-        "longlive": (Level.CLEAN, 4, 3, 3), "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
+        "longlive": (Level.CLEAN, 4, 3, 3),
+        "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
         "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
