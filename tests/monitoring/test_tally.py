@@ -42,14 +42,12 @@ from longtake.core.events import (
 from longtake.core.facts import LaneMoved
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.context import Level
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import CueId, Loss, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import call_reason, open_reason
 from monitoring.folding.tally import Tally
 from tests.core.support.parts import geometry, recipe, works_of
-from tests.core.support.recipes import altered
 from tests.core.support.world import effects_of
 from tests.monitoring.world import Counted, CountedImageCell, segment_bytes
 
@@ -113,17 +111,6 @@ def test_a_live_stream_has_slack_and_late_blocks() -> None:
     assert live.slack_s.count == 3 and live.slack_s.total == pytest.approx(sum(slacks))
     assert live.late_blocks == sum(slack < 0 for slack in slacks) > 0
     assert cell.tally.streams.open[session].slack_s == slacks[-1]
-
-
-def test_blocks_that_took_fewer_steps_than_usual_are_counted() -> None:
-    cell = Counted(altered(recipe(Level.CLEAN), shed=((1000,),)))
-    cell.scheduler.cell.load_rule = lambda _cell, _session, block, _now_s: block % 2
-    cell.open("s", pictures=12 * 5 - 3, pace=Pace.FAST)
-    cell.run()
-    emits = effects_of(cell, Emit)
-    assert [(emit.steps, emit.load) for emit in emits] == [(4, 0), (1, 1), (4, 0), (1, 1), (4, 0)]
-    paces = cell.tally.streams.paces
-    assert (paces[Pace.FAST].shed_blocks, paces[Pace.REALTIME].shed_blocks) == (2, 0)
 
 
 @pytest.mark.parametrize(
