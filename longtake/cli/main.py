@@ -88,7 +88,8 @@ def _option(field: str) -> str:
     name = field.removeprefix("open.").partition("[")[0].partition(".")[0].removesuffix("_s")
     if name == "prompt":
         return name.upper()
-    return "--" + {"cues": "cue", "fork_block": "fork", "length": "duration", "pictures": "duration"}.get(name, name)
+    other = {"cues": "cue", "fork_block": "fork", "length": "duration", "pictures": "duration"}
+    return "--" + (other | {"given": "first-frame or --continue"}).get(name, name)
 
 
 def _text_of_problem(problem: Problem) -> str:

@@ -185,7 +185,7 @@ class Emit:
     picture_count: int
     prompt_version: int
     steps: int
-    """Denoising steps that the block took."""
+    """Denoising steps that the block took; 0: it was given, or it is not known any more."""
     load: int = 0
     """Under which load that was: above 0 they are fewer than usual."""
     slack_s: float | None = None

@@ -214,6 +214,8 @@ class Adopt:
     """Blocks before this one cannot be made again: of their cues not all are here."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held, in ascending order; before the first of them there was none."""
+    loads_known_from: int = 0
+    """The loads of blocks before this one are not known."""
     playing: bool = True
     """What its client said last, Play or Pause."""
     promised: bool = True

@@ -222,3 +222,15 @@ def test_a_leak_an_alias_and_a_double_release_are_each_found() -> None:
     pool.release(table)
     with pytest.raises(InternalFault, match="is released although it is free"):
         pool.release(table)
+
+
+def test_what_is_known_of_each_slot_is_told_in_the_order_of_the_pages_that_are_read() -> None:
+    """Frames 0, 1 are sinks of a ring of six; block 6 reads them and 8 to 13, of which 8 and 9 were never written."""
+    window = Window(blocks=BlockPlan(frames=2), size=8, sinks=2, ring=6)
+    table = PagePool(8).allocate(window)
+    by_slot = tuple(f"slot {slot}" for slot in range(8))
+    assert table.read_of(by_slot, 6) == by_slot and table.read_of((), 6) == ()
+    table.rebuilt_from, table.rebuilt_lead = 5, 1
+    told = table.read_of(by_slot, 6)
+    assert told == ("slot 0", "slot 1", "slot 4", "slot 5", "slot 6", "slot 7")
+    assert table.reads(6) == tuple(page for page, slot in zip(table.pages, by_slot, strict=True) if slot in told)

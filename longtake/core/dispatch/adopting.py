@@ -67,6 +67,9 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         )
     frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
+    if max(frontier) < event.loads_known_from:
+        allowed = f"those of all blocks before {event.loads_known_from}: it is not known what steps those took"
+        raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     session.resume_at(frontier, acknowledged=acknowledged)
     texts = retention.floors(session.progress, acknowledged=acknowledged).texts
     if texts < event.known_from:
@@ -83,7 +86,7 @@ def _take_loads(session: Session, event: Adopt) -> None:
     most, blocks = session.graph.recipe.steps.most_load, [block for block, _ in event.loads]
     if blocks != sorted(set(blocks)) or any(block < 0 or not 0 <= load <= most for block, load in event.loads):
         raise InvalidField("loads", event.loads[:8], f"ascending blocks, each with a load of 0 to {most}")
-    session.loads = Loads(changes=list(event.loads), known_from=event.known_from)
+    session.loads = Loads(changes=list(event.loads), known_from=event.loads_known_from)
     session.loads.settle_to(1 + max(blocks, default=-1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.graph import Graph
 
@@ -37,5 +37,9 @@ def graph_with(graph: Graph, frames: int) -> Graph:
     if recipe.block_limit is not None and plan.block_of(frames - 1) + 1 >= recipe.block_limit:
         allowed = f"fewer than {recipe.block_limit} blocks, the longest stream by this recipe"
         raise InvalidField("open.given", f"{plan.block_of(frames - 1) + 1} blocks", allowed)
-    made = recipe if plan == recipe.blocks else replace(recipe, blocks=plan)
+    try:
+        made = recipe if plan == recipe.blocks else replace(recipe, blocks=plan)
+    except Contradiction as error:
+        allowed = f"so many that the recipe can have the rest of them as its first block ({error})"
+        raise InvalidField("open.given", f"{frames} latent frames", allowed) from None
     return Graph(made, given_blocks=plan.block_of(frames - 1) + 1, proven=graph.shapes)

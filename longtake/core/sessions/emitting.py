@@ -10,8 +10,10 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
     """Emit the segment of `block`, and before it the receipt of a cue that it is the first to show."""
     geometry = session.geometry
     slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
-    if block >= session.graph.given_blocks:  # with what is given nothing can keep up: it is there at once, or short
+    is_given = block < session.graph.given_blocks
+    if not is_given:  # with what is given nothing can keep up: it is there at once, or short
         session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
+    is_known = not is_given and block >= session.loads.known_from
     turn = session.prompts.turn_at(block)
     segment = Emit(
         session=session.id,
@@ -19,7 +21,7 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
         first_picture=geometry.first_picture(block),
         picture_count=session.picture_count(block),
         prompt_version=turn.version,
-        steps=len(session.steps(block).numbers),
+        steps=len(session.steps(block).numbers) if is_known else 0,
         load=session.loads.at(block),
         slack_s=slack_s,
     )

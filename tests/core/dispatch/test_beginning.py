@@ -8,16 +8,18 @@ import pytest
 
 from longtake.core.effects import Dispatch, Refused
 from longtake.core.endings import Ending
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.given import graph_with, plan_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import CueId, FromLatent, Role, SessionId, WorkerId
 from tests.core.support.parts import SETTINGS, recipe
+from tests.core.support.recipes import altered
 from tests.core.support.storm import Storm
 from tests.core.support.world import Cell, effects_of, forwards_of
 
@@ -135,6 +137,13 @@ def test_a_batch_of_shapes_that_no_worker_has_tried_is_not_made() -> None:
     assert sizes[False] == {1} and max(sizes[True]) > 1
 
 
+def test_what_a_recipe_cannot_have_as_its_first_block_cannot_be_given() -> None:
+    made = altered(recipe(Level.CLEAN, sinks=3), positions=Positions(stream=Numbering.LISTED))
+    with pytest.raises(InvalidField, match="the sinks must be frames of the first block"):
+        graph_with(Graph(made), 1)
+    assert graph_with(Graph(made), 3).given_blocks == 1
+
+
 def test_where_blocks_step_together_nothing_can_be_given() -> None:
     made = recipe(Level.OUTPUT)
     joint = replace(made, context=replace(made.context, level=Level.STAGGERED, lag=1))
@@ -148,12 +157,19 @@ class Beginnings(Storm):
     def begun(self, made: Recipe) -> Recipe:
         first = self.draw.choice([None, 1, 2, 4])
         start = self.draw.randrange(4) if made.level is Level.OUTPUT else 0
-        return replace(
-            made, blocks=replace(made.blocks, first_frames=first), context=replace(made.context, start_blocks=start)
-        )  # fmt: skip
+        made = altered(made, start_blocks=start)
+        try:
+            return altered(made, first_frames=first)
+        except Contradiction:  # where places are listed, the first block holds the sinks
+            return made
 
     def given(self) -> int:
-        return self.draw.choice([0, 0, 1, 3, 4, 8])
+        frames = self.draw.choice([0, 0, 1, 3, 4, 8])
+        try:
+            graph_with(self.cell.graph, frames)
+        except InvalidField:
+            return 0
+        return frames
 
 
 @pytest.mark.parametrize("seed", range(40))

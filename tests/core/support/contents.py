@@ -92,6 +92,9 @@ class Contents:
         recaches = self.passed(work.session, work.block + 1)
         recipe = self.graph_of(work.session).recipe
         self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(self.own_frames(work)))
+        made = recached(recipe, recaches[-1], recaches[:-1]).frames if recaches else ()
+        for frame in set(read_by(recipe, work.block, recaches)) & set(made):
+            assert self._made(work.session, work.lane, frame)[0] == recaches[-1], f"{frame} is of the prompt before"
         if isinstance(work.input, FromLane):
             found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
             assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
@@ -118,13 +121,14 @@ class Contents:
             own |= set(self.passed(parent, min(first, before)))
         return sorted(own)
 
-    def holds(self, session: SessionId, lane: int, frame: int) -> bytes:
-        """What the page of a frame must hold now: as it was sealed, or renewed last."""
+    def _made(self, session: SessionId, lane: int, frame: int) -> tuple[int, bytes]:
+        """When the page of a frame was sealed or renewed last, as in `sealed`, and what it must hold now."""
         before = 1 << 60
         while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
             session, before = self.parents[session]
         made = self.sealed[session, lane, frame]
-        return made[max(block for block in made if block < before)]
+        newest = max(block for block in made if block < before)
+        return newest, made[newest]
 
     def _check_frames(
         self, worker: WorkerId, work: ForwardWork, frames: Sequence[int], own: Mapping[int, PageId]
@@ -146,7 +150,7 @@ class Contents:
         """
         graph = self.graph_of(work.session)
         if graph.joint is None:
-            return self.holds(work.session, work.lane, frame)
+            return self._made(work.session, work.lane, frame)[1]
         block = graph.blocks.block_of(frame)
         op, left = self.left[self.writer(work.session, block), work.lane, frame]
         wanted = source(graph.recipe, work.op, block)

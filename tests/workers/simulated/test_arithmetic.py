@@ -94,7 +94,10 @@ def test_the_first_layer_of_a_page_is_its_own_blocks_and_every_layer_knows_the_p
     assert not any(np.array_equal(*pair) for pair in zip(one, elsewhere, strict=True))
 
 
-@pytest.mark.parametrize("changed", ["latents", "text", "timestep", "position", "page", "order of pages", "noise"])
+@pytest.mark.parametrize(
+    "changed",
+    ["latents", "text", "timestep", "position", "page", "order of pages", "noise", "turns", "a turn", "order of turns"],
+)
 def test_what_leaves_a_denoise_op_depends_on_everything_that_enters_it(changed: str) -> None:
     def output(change: str) -> bytes:
         pages = arithmetic.pages_of((b"a" * 32, b"b" * 32, b""), (1, 2 if change != "page" else 3))
@@ -104,10 +107,16 @@ def test_what_leaves_a_denoise_op_depends_on_everything_that_enters_it(changed: 
         values = arithmetic.forward(
             b"y" if change == "latents" else b"x", b"u" if change == "text" else b"t",
             1.0 if change == "timestep" else 2.0, (4,) if change == "position" else (3,), context,
+            {"turns": (), "a turn": (2, 0, 3), "order of turns": (1, 2, 0)}.get(change, (2, 1, 0)),
         )  # fmt: skip
         return arithmetic.denoised(values[-1], arithmetic.noise(1, 2, 3 + (change == "noise")), GEOMETRY)
 
     assert output("nothing") == output("nothing") != output(changed)
+
+
+def test_pages_of_one_block_differ_where_none_has_a_position() -> None:
+    one, other = arithmetic.pages_of((b"a" * 31 + b"b", b"c" * 32), (0, 0))
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("latents", [1, 2, 4, 7])

@@ -19,7 +19,7 @@ from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 from workers.models.rotary import Rotation, rotate
 from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
-from workers.start.loading import LoadedWorker, one_of_each_shape
+from workers.start.loading import LoadedWorker, one_of_each_shape, shapes_of
 from workers.start.probe import BatchProfile, Profiles, Subject, Trial, probe
 from workers.start.spec import WorkerSpec
 
@@ -150,8 +150,10 @@ def test_keys_that_are_turned_as_they_are_read_are_tried_where_a_recipe_has_them
 def test_a_trial_has_keys_of_both_kinds_if_a_recipe_of_its_shape_turns_them() -> None:
     listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
     wide = altered(INFO.recipe, window_frames=7)
-    assert list(one_of_each_shape(INFO.recipe, wide, listed).values()) == [listed, wide]
-    assert list(one_of_each_shape(INFO.recipe, wide).values()) == [INFO.recipe, wide]
+    assert one_of_each_shape(INFO.recipe, wide, listed) == {shapes_of(INFO.recipe): listed, shapes_of(wide): wide}
+    assert one_of_each_shape(INFO.recipe, wide) == {shapes_of(INFO.recipe): INFO.recipe, shapes_of(wide): wide}
+    short = altered(INFO.recipe, first_frames=1)
+    assert len(one_of_each_shape(INFO.recipe, short)) == 2, "its first blocks have shapes of their own"
 
 
 def test_the_probe_speaks_plainly() -> None:
