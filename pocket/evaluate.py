@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from longtake.core.recipe.context import Level
+from longtake.recipes import find_recipe
 from pocket import world
 from pocket.drift import Course, Minute, Yardstick, courses, minutes_of, yardstick
 from pocket.export import WEIGHTS
@@ -237,7 +238,8 @@ def main() -> None:
             began_s = time.monotonic()
             report = evaluate(source, plan)
             took_s = round(time.monotonic() - began_s, 1)
-            told = {"recipe": recipe} | report | {"proven": is_proven(report), "took_s": took_s}
+            digest = find_recipe(recipe, field="--recipe").recipe.digest if recipe else ""
+            told = {"recipe": recipe, "digest": digest} | report | {"proven": is_proven(report), "took_s": took_s}
             sys.stdout.write(json.dumps(told, indent=indent) + "\n")
             sys.stdout.flush()
 

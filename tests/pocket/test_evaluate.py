@@ -140,6 +140,7 @@ def test_a_recipe_says_proven_only_where_the_judge_has_seen_it() -> None:
     assert all(report["proven"] == evaluate.is_proven(report) for report in reports.values())
     said = {name for name, each in shipped().items() if each.quality is Quality.PROVEN}
     assert said - {name for name, report in reports.items() if report["proven"]} == set()
+    assert all(reports[name]["digest"] == shipped()[name].recipe.digest for name in said), "it was another recipe"
     assert all(reports[name]["long_seconds"] == 600 and reports[name]["prompts"] >= 12 for name in said)
 
 
