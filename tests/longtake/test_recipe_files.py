@@ -55,7 +55,7 @@ def test_the_recipes_that_ship_are_these() -> None:
         "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
-    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9)}
+    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9), "ca2-vdm": Cyclic(cyclic=9)}
     assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
 
 

@@ -56,7 +56,7 @@ def explicit_attention(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor
 
 
 @dataclass
-class _Pass:
+class LanePass:
     """One forward's self-attention: own frames are put into the lane, then everything visible is joined."""
 
     lane: dict[int, dict[int, tuple[Tensor, Tensor]]]  # layer -> latent frame -> its k, v [B, tokens, N, D]
@@ -104,7 +104,7 @@ class ContiguousLanes:
             timestep_BF=torch.full((batch, count), timestep),
             position_BF=torch.tensor([own] * batch),
             conditioning=Conditioning(text=text),
-            attention=_Pass(self.lanes.setdefault(lane, {}), own, self.visible(first, count), self.attention),
+            attention=LanePass(self.lanes.setdefault(lane, {}), own, self.visible(first, count), self.attention),
         )
 
     def denoise(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> Tensor:

@@ -16,7 +16,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.recipe import Recipe
 from tests.core.support.recached import in_order, read_by, recached, sinks_after
-from tests.workers.oracle import NoiseFn, _Pass, clean, noised
+from tests.workers.oracle import LanePass, NoiseFn, clean, noised
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV, sdpa
 
 Lane = dict[int, dict[int, tuple[Tensor, Tensor]]]
@@ -43,7 +43,7 @@ class Recaching:
             timestep_BF=torch.full(x_BFCHW.shape[:2], time),
             position_BF=torch.tensor([own]),
             conditioning=Conditioning(text=text),
-            attention=_Pass(self.lanes[lane], own, reads, sdpa),
+            attention=LanePass(self.lanes[lane], own, reads, sdpa),
         )
 
     def recache(self, block: int, text: TextKV) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from typing import Any, cast
+from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,8 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.given import graph_with
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.scheduler import Scheduler
@@ -30,7 +33,6 @@ from tests.identity.workers import Ready, WithoutPictures
 from tests.workers.reference import PLACES
 from workers.denoise.attention import SdpaBackend
 from workers.denoise.noise import BlockNoise, Draw
-from workers.denoise.solver import KeyedRenoising
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
 from workers.messages import Introduction, Prepared, PrepareGiven, Shutdown
 from workers.models.api import EncodedText
@@ -153,6 +155,15 @@ class _GivesLatents(WithoutPictures):
 
 async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tensor:
     """All latent frames of the stream [1, frames, C, H, W], given ones included, as the engine has them."""
+    blocks = (
+        Graph(run.recipe).blocks if not run.given_frames else graph_with(Graph(run.recipe), run.given_frames).blocks
+    )
+    noise = _Noise(golden, run, blocks)
+    with mock.patch.object(BlockNoise, "of", lambda _self, draws, frames: noise.of(draws, frames)):
+        return await _made(golden, run, denoisers)
+
+
+async def _made(golden: BeginningGolden, run: Run, denoisers: int) -> Tensor:
     latent, recipe = golden.sidecar["config"]["latent"], run.recipe
     geometry = Geometry(
         width=8 * latent["width"], height=8 * latent["height"], fps=Fraction(16), latent_channels=latent["channels"],
@@ -167,10 +178,7 @@ async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tens
     pages = 2 * recipe.page_count * recipe.lane_count
 
     def denoiser() -> DenoiseWorker:
-        worker = DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages)
-        noise = cast(BlockNoise, _Noise(golden, run, graph.blocks))
-        worker._noise, worker._solver = noise, KeyedRenoising(noise)
-        return worker
+        return DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages)
 
     given = golden.tensors.get("in.initial_latent", torch.zeros(1, 0))[0, : run.given_frames]
     text = _Text(golden.tensors["in.prompt_embeds"][0])

@@ -5,7 +5,7 @@ Outputs hardly tell a causal recache from one whose blocks read one another; wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from tests.core.support.recipes import altered
 from tests.workers.longlive_recaches import GOLDENS, LongLive
 from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes
-from workers.messages import Forward
+from workers.messages import Forward, Task
 from workers.models.api import EncodedText
 from workers.models.text import PocketText
+from workers.orders import Answer, Order
 
 FIRST, SECOND = "a red ball", "a blue box"
 RUNS = [(name, run) for name in GOLDENS for run in LongLive.load(name).runs]
@@ -81,7 +82,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[LongLive]
     torch.set_num_threads(1)
 
     def prepared(golden: LongLive) -> Run:
-        run, forward = Run(golden), DenoiseWorker._forward
+        run, perform = Run(golden), DenoiseWorker.perform
 
         def noise(self: BlockNoise, draws: Sequence[Draw], frames: int) -> Tensor:
             sources = [golden.tensors["in.noise"], *golden.tensors["in.sde_noise"]]
@@ -94,19 +95,19 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[LongLive]
             name = "in.prompt_embeds" if prompt == FIRST else "in.prompt_embeds_2"
             return EncodedText(features_TC=golden.tensors[name][0], notice="")
 
-        def watched(self: DenoiseWorker, batch: tuple[Forward, ...]) -> object:
+        def watched(self: DenoiseWorker, message: Order) -> Iterator[Answer]:
+            batch = message.order if isinstance(message, Task) and isinstance(message.order, tuple) else ()
             lanes = [(each.work.session, each.work.lane) for each in batch]
             renews = len(lanes) > 1 and len(set(lanes)) == 1
             if renews:
                 run.watch(self, batch, "before")
-            made = forward(self, batch)
+            yield from perform(self, message)
             if renews:
                 run.watch(self, batch, "after")
-            return made
 
         monkeypatch.setattr(BlockNoise, "of", noise)
         monkeypatch.setattr(PocketText, "encode", encode)
-        monkeypatch.setattr(DenoiseWorker, "_forward", watched)
+        monkeypatch.setattr(DenoiseWorker, "perform", watched)
         return run
 
     return prepared

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from longtake.core.errors import UnknownPeer
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     ConditioningRef,
@@ -14,6 +17,7 @@ from longtake.core.work import (
     SessionId,
 )
 from tests.workers.orders import SESSION, batch, done, task, work
+from tests.workers.works import changed
 from workers.denoise.apart import apart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Failed, Forward
@@ -66,14 +70,14 @@ def test_causally_a_joint_op_is_what_its_ops_are_one_after_the_other(denoiser: D
 
 def test_each_block_starts_from_its_own_output_until_it_is_committed(denoiser: DenoiseWorker, text: bytes) -> None:
     works = (block(0, PAGES[:2]), block(1, PAGES[:4]))
-    done(denoiser.perform(batch(*(Forward(work=each, conditioning=text) for each in works))))
+    _, newer = done(denoiser.perform(batch(*(Forward(work=each, conditioning=text) for each in works)))).outputs
     commit = work(Kind.COMMIT, timestep=0.0, input=FromLane())
     later = work(
         block=1, step=1, positions=(2, 3), reads=PAGES[:4], writes=PAGES[2:4], timestep=937.5, sigma=0.9375,
         next_sigma=None, input=FromLane(),
     )  # fmt: skip
-    memory = denoiser._memory
-    kept = [memory.output(each) for each in (commit, later)]
-    assert not kept[0].equal(kept[1])
-    done(denoiser.perform(batch(Forward(work=commit), Forward(work=later))))
-    assert [key[2] for key in memory._outputs] == [1], "what is committed is not kept"
+    made = done(denoiser.perform(batch(Forward(work=commit), Forward(work=later)))).outputs
+    travels = changed(later, input=FromLatent(LatentRef(session=SESSION, block=1, step=1)))
+    assert made == done(denoiser.perform(task(travels, latents=newer))).outputs
+    with pytest.raises(UnknownPeer, match="no output of block 0"):  # what is committed is not kept
+        done(denoiser.perform(task(commit)))
