@@ -43,7 +43,7 @@ _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
 _ALONE = {kind: frozenset({kind}) for kind in Kind}
 
 Tickets = tuple[Ticket, ...]
-_Shape = tuple[object, ...]
+Likeness = tuple[object, ...]
 """What ops of one forward have in common."""
 
 
@@ -149,7 +149,7 @@ class Batching:
                 if follower is not None:
                     yield follower
 
-    def _follower(self, commit: Ticket, shape: _Shape, *, now_s: float) -> Ticket | None:
+    def _follower(self, commit: Ticket, shape: Likeness, *, now_s: float) -> Ticket | None:
         """The denoise op of the next block in the lane of a commit, if it can run beside it."""
         session, op = self._cell.sessions[commit.session], commit.op
         if session.renewal(op) is not None:
@@ -179,7 +179,7 @@ class Batching:
         session = self._cell.sessions[ticket.session]
         return session.graph.is_proven(_shape(session, ticket.op))
 
-    def _shape(self, ticket: Ticket) -> _Shape:
+    def _shape(self, ticket: Ticket) -> Likeness:
         """What all ops of a forward have in common; ops that go together and differ in it have no mates."""
         session = self._cell.sessions[ticket.session]
         riders = self._riders(ticket)

@@ -141,8 +141,7 @@ class Session:
     @property
     def paced_block(self) -> int:
         """The block for which there must be credit and time, so that the next op that may be held can go."""
-        riding = self.progress.riding
-        return self.next_block if riding is None else riding.paced_block
+        return self.next_block if self.progress.riding is None else self.progress.riding.paced_block
 
     @property
     def last_block(self) -> int | None:
@@ -246,20 +245,18 @@ class Session:
         for held, hold in self.lane_holds:
             if held == lane:
                 yield hold
-        if lane != self.graph.chains[self.graph.first].lane:
+        ends_together = self.graph.joint is not None and self.state is State.FINISHING  # no block is to come
+        if lane != self.graph.chains[self.graph.first].lane or ends_together:
             return
-        if self.graph.joint is not None and self.state is State.FINISHING:
-            return  # no block is to come, and those that have begun can only go on together
         block = self.next_block
         begun_again = self.state is State.FINISHING and self.last_block is not None and block <= self.last_block
         if self.state is not State.RUNNING and not begun_again:  # that is a block that was begun, and lost
             yield _HELD_BY_STATE[self.state]
         if self.presence.is_away:
             yield Hold.DETACHED
-        paced = self.paced_block
-        if not self.flow.has_credit(paced):
+        if not self.flow.has_credit(self.paced_block):
             yield Hold.CREDIT
-        if self.flow.earliest_start_s(paced, geometry=self.geometry) > now_s:
+        if self.flow.earliest_start_s(self.paced_block, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
     def struck(self, now_s: float) -> None:
