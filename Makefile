@@ -87,6 +87,8 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 4 --streams 1 --blocks 100 --json
 	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 16 --streams 16 --blocks 80 --json
 	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 8 --streams 16 --blocks 120 --straggler 1.3 --json
+	$(BIN)/python -m benchmarks.pipeline --simulated 20ms --recipe clean --recipe input --recipe two-step --json
+	$(BIN)/python -m benchmarks.recipes --json
 	$(BIN)/python -m benchmarks.mixed --json
 	$(BIN)/python -m benchmarks.mixed --live 28 --bulk 4 --json
 	$(BIN)/python -m benchmarks.mixed --policy fifo --json

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 from cluster.access.owners import Owners
@@ -54,12 +53,13 @@ class Keeper:
     def adopt(self, stored: StoredSession, record: SessionRecord, latents: dict[tuple[int, int], bytes]) -> None:
         """Have the engine take over a session whose latents are these; `record` is its own by the names used here."""
         snapshot = Snapshot(
-            record=replace(record, known_from=max(record.known_from, stored.loads_known_from)),
+            record=record,
             cues=stored.cues,
             acknowledged=-1 if stored.acknowledged is None else stored.acknowledged,
             latents=latents,
             versions={key: stored.version(*key) for key in latents},
             loads=stored.loads,
+            loads_known_from=stored.loads_known_from,
         )
         self._owners.restore(stored.record.session, ownership_of(stored.record))
         self._writer.append(TakeOver(stored=stored))

@@ -22,6 +22,7 @@ NAMES = frozenset(
         "ENDINGS",
         "PACES",
         "Client",
+        "ChangeName",
         "ClientError",
         "ClosedEvent",
         "CodecName",

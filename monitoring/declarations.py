@@ -178,6 +178,8 @@ SLOWNESS = Metric("longtake_worker_slowness_ratio", GAUGE, ("worker",),
 NUMERICS_CLASSES = Metric("longtake_numerics_classes", GAUGE, ("role",),
     "Classes of joined workers that give the same bits; more than 1: a stream cannot go to every worker.")
 LANE_MOVES = Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker.")
+RENEWALS = Metric("longtake_renewals_total", COUNTER, ("kind",),
+    "Lanes that have committed blocks anew for a cue, by how the recipe does it.")
 WORKER_FAILURES = Metric("longtake_worker_failures_total", COUNTER, ("worker",),
     "Dispatches and preparations of streams that a worker could not do.")
 

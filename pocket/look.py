@@ -42,7 +42,7 @@ _Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Appearance:
     """Means over the pictures of a piece of video."""
 
     hue_deg: float
@@ -71,8 +71,8 @@ class Deviation:
 MEASURES: Final = tuple(Deviation.__dataclass_fields__)
 
 
-def look_at(pictures_THWC: Pictures) -> Look | None:
-    """Look of a piece, uint8 [T, 64, 64, 3] of whole periods; None if most of its pictures show no object."""
+def look_at(pictures_THWC: Pictures) -> Appearance | None:
+    """Appearance of a piece, uint8 [T, 64, 64, 3] of whole periods; None if most of its pictures show no object."""
     chosen_THWC = pictures_THWC[::_EVERY]
     rgb_THWC = chosen_THWC.astype(np.float32) / 255
     mask_THW = object_cover(chosen_THWC) > 0.5
@@ -84,7 +84,7 @@ def look_at(pictures_THWC: Pictures) -> Look | None:
     cores = [rgb_THWC[at][_core(mask_THW[at])] for at in seen]
     colours = [core.mean(0) for core in cores]
     covers = [_cover(rgb_THWC[at], colour, back_H1C) for at, colour in zip(seen, colours, strict=True)]
-    return Look(
+    return Appearance(
         hue_deg=360 * colorsys.rgb_to_hsv(*map(float, np.mean(colours, axis=0)))[0],
         area_px=float(np.mean([_area_px(cover) for cover in covers])),
         edge_px=float(np.mean([_edge_px(cover) for cover in covers])),
@@ -93,7 +93,7 @@ def look_at(pictures_THWC: Pictures) -> Look | None:
     )
 
 
-def deviation(seen: Look, scene: Scene) -> Deviation:
+def deviation(seen: Appearance, scene: Scene) -> Deviation:
     """How far `seen` is from the world's own pictures of `scene`."""
     own = _of_world(scene)
     return Deviation(
@@ -111,7 +111,7 @@ def mean(deviations: list[Deviation]) -> Deviation:
 
 
 @cache
-def _of_world(scene: Scene) -> Look:
+def _of_world(scene: Scene) -> Appearance:
     """The look of the world's own pictures; the phase does not matter."""
     own = look_at((world.render(Clip(scene=scene, phase=0.5), PIECE_PICTURES) * 255).round().astype(np.uint8))
     assert own is not None, "every scene of the world has an object"

@@ -350,7 +350,7 @@ class Durability:
 
 def _loads_of(session: Session, before: int | None = None) -> list[WriteSteps]:
     """The loads of a session's blocks, or of those before one."""
-    changes, after = [], 0
+    changes, after = [], session.loads.known_from  # above 0 only if the change before the first one is not known
     for block, load in session.loads.changes:
         if before is None or block < before:
             settled = StepsSettled(session=session.id, block=block, load=load, after=after)
@@ -360,4 +360,4 @@ def _loads_of(session: Session, before: int | None = None) -> list[WriteSteps]:
 
 
 def _cue_of(turn: Turn, cue: CueId | None) -> PlacedCue:
-    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)
+    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt, change=turn.change)

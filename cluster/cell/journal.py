@@ -94,10 +94,14 @@ class Journal:
                 gone = [block for block, entered in entry.latents if entered == step and first <= block < floor]
             else:
                 gone = list(range(first, floor))
+            if entry.held != effect.held:
+                gone += range(max(entry.held[0], effect.sinks), min(entry.held[1], first))
             for block in gone:
-                entry.latents.pop((block, step), None)
-                entry.found.pop((block, step), None)
+                if not effect.held[0] <= block < effect.held[1]:
+                    entry.latents.pop((block, step), None)
+                    entry.found.pop((block, step), None)
             entry.floors[step] = max(floor, entry.floors.get(step, 0))
+        entry.held = effect.held
 
     def inherit(self, effect: Inherit) -> None:
         """Share with a fork what it may be rebuilt from: the same bytes, freed with the last session that has them."""
@@ -156,3 +160,5 @@ class _Entry:
         """Of what an engine before has left and was not computed again: with which version it was made."""
         self.floors: dict[int, int] = {}
         """For each step, the block up to which latents that enter it were freed."""
+        self.held: tuple[int, int] = (0, 0)
+        """The blocks, first and end, whose latents were not freed with the others."""

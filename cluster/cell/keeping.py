@@ -115,7 +115,8 @@ class Keeping:
         match effect:
             case Adopted():
                 self.adopted += 1
-                self._journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
+                floors, sinks, held = effect.floors, effect.sinks, effect.held
+                self._journal.trim(Trim(session=effect.session, floors=floors, sinks=sinks, held=held))
                 return
             case AdoptFailed():
                 _log.warning("session %s is not taken in: %s", effect.session, effect.problem.message)

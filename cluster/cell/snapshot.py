@@ -30,6 +30,8 @@ class Snapshot:
     """Of the conditioning that each of them was made with."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held, in ascending order."""
+    loads_known_from: int = 0
+    """The loads of blocks before this one are not known."""
 
 
 def taken(engine: Engine, session: Session, record: SessionRecord) -> Snapshot:
@@ -37,12 +39,13 @@ def taken(engine: Engine, session: Session, record: SessionRecord) -> Snapshot:
     prompts, latents = session.prompts, engine.journal.latents_of(session.id)
     versions = {(block, step): prompts.turn_at(block).version for block, step in latents}
     return Snapshot(
-        record=replace(record, known_from=max(session.kin.known_from, prompts.known_from, session.loads.known_from)),
+        record=replace(record, known_from=max(session.kin.known_from, prompts.known_from)),
         cues=tuple(_placed(prompts)),
         acknowledged=session.flow.acknowledged,
         latents=latents,
         versions=versions | engine.journal.found_in(session.id),
         loads=tuple(session.loads.changes),
+        loads_known_from=session.loads.known_from,
     )
 
 
@@ -90,6 +93,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
         seeds=record.seeds,
         known_from=record.known_from,
         loads=snapshot.loads,
+        loads_known_from=snapshot.loads_known_from,
         playing=record.playing,
         promised=promised,
     )

@@ -49,6 +49,8 @@ class ExportedFacts:
     """For each tensor its step, its block, and the version of the conditioning that it was made with."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held."""
+    loads_known_from: int = 0
+    """The loads of blocks before this one are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ def pieces(snapshot: Snapshot, shape_of: BlockShapes) -> tuple[bytes, ...]:
         acknowledged=snapshot.acknowledged,
         versions=tuple((step, block, snapshot.versions[block, step]) for block, step in keys),
         loads=snapshot.loads,
+        loads_known_from=snapshot.loads_known_from,
     )
     header: dict[str, object] = {"__metadata__": {ENTRY: strict_json(_FACTS, facts, "session").decode()}}
     ends = accumulate(sizes)
@@ -144,6 +147,7 @@ def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
         latents=latents,
         versions=_versions(facts, latents),
         loads=facts.loads,
+        loads_known_from=facts.loads_known_from,
     )
 
 

@@ -19,6 +19,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
+from longtake.core.recipe.cues import Change
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
@@ -327,6 +328,13 @@ def _decoder_name(number: pb.Decoder) -> str:
     return pb.Decoder.Name(number) if number in pb.Decoder.values() else str(number)
 
 
+_CHANGES: dict[pb.Change, Change | None] = {
+    pb.CHANGE_UNSPECIFIED: None,
+    pb.CHANGE_SWAP: Change.SWAP,
+    pb.CHANGE_RECACHE: Change.RECACHE,
+}
+
+
 def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
     limit = offer.limits.max_pending_cues
     if len(request.cues) > limit:
@@ -356,7 +364,10 @@ def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
             block = cue.block
         case "time":
             picture = _picture_at(f"{path}.time", cue.time, offer)
-    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture)
+    if cue.change not in _CHANGES:
+        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE or nothing")
+    change = _CHANGES[cue.change]
+    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=change)
 
 
 def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> int:

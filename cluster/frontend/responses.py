@@ -24,6 +24,7 @@ from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
@@ -84,6 +85,12 @@ WIRE_ROLES: dict[Role, pb.WorkerRole] = {
     Role.TEXT: pb.WORKER_ROLE_TEXT,
 }
 WIRE_DECODERS: dict[DecoderKind, pb.Decoder] = {decoder: number for number, decoder in DECODERS.items()}
+_CUE_RULES: dict[CueRule, pb.CueRule] = {
+    CueRule.SWAP: pb.CUE_RULE_SWAP,
+    CueRule.WINDOW: pb.CUE_RULE_RECACHE_WINDOW,
+    CueRule.JOINT: pb.CUE_RULE_RECACHE_JOINT,
+    CueRule.FULL: pb.CUE_RULE_RECACHE_FULL,
+}
 WIRE_LEVELS: dict[Level, pb.Level] = {
     Level.CLEAN: pb.LEVEL_CLEAN,
     Level.OUTPUT: pb.LEVEL_OUTPUT,
@@ -239,6 +246,8 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         first_steps=recipe.steps.first,
         first_blocks=recipe.steps.first_blocks,
         shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
+        cue_rule=_CUE_RULES[recipe.cues.change],
+        keep_sinks=recipe.cues.keep_sinks,
     )
 
 

@@ -189,6 +189,7 @@ class _Reading:
             return  # appended twice, because nobody could say whether the first had come to the disk
         if head.version != (newest + 1) % VERSIONS:
             self._loads_known_from = head.block
+            self._loads.clear()
         self._loads.append((head.block, head.step))
 
     def _json(self, found: GoodRecord) -> bytes:

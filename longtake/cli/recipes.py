@@ -17,6 +17,7 @@ from longtake.cli.server import Server, server_options
 from longtake.core.errors import Contradictions, InvalidFields, LongtakeError
 from longtake.core.plan.cost import RecipeCost, cost_of
 from longtake.core.plan.model import Model
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.table import NamedRecipe
 from longtake.recipes import SUFFIX, recipe_in, shipped
 from longtake.v1 import longtake_pb2 as pb
@@ -134,13 +135,25 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     lists = _lists(steps.usual, steps.first, steps.first_blocks, steps.shed)
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
-        f"level {of.level.value}, blocks of {of.blocks.frames}{first}, window {window}, {of.sink_frames} sinks",
+        f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
+        f"{of.sink_frames} sinks",
         *([f"blocks take {lists}"] if lists else []),
+        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
         f"memory {_many(cost.pages, 'page')} in {_many(cost.lanes, 'lane')} for each session",
     ]
+
+
+_SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
+
+
+def _lag(of: Recipe) -> str:
+    """How blocks step together, if they do."""
+    if not of.context.lag:
+        return ""
+    return f" with lag {of.context.lag}{' both ways' if of.context.both_ways else ''}"
 
 
 def _many(count: int, what: str) -> str:

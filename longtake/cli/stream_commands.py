@@ -15,9 +15,11 @@ from longtake.cli.server import Server, server_options
 from longtake.cli.stream import Show, StreamOutput, WatchRange, render_to, stream_to, watch_to
 from longtake.cli.targets import STDOUT, File, Player, Target
 from longtake.client import (
+    CHANGES,
     CODECS,
     DECODERS,
     PACES,
+    ChangeName,
     CodecName,
     CueAt,
     DecoderName,
@@ -64,6 +66,8 @@ def _stream_options(command: Command) -> Command:
     return _options(command, (
         click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="Another prompt from a time on; repeatable."),
+        click.option("--change", type=click.Choice(list(CHANGES)),
+                     help="What cues make of what the stream remembers. Default: what its recipe says."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
         click.option("--seed", type=values.Whole(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True,
@@ -91,6 +95,7 @@ class _Asked(_OutputAsked):
 
     prompt: str
     cues: tuple[CueAt, ...]
+    change: ChangeName | None
     duration: Fraction | None
     seed: int | None
     codec: CodecName
@@ -242,7 +247,7 @@ def _stream_asked(asked: _Asked) -> StreamOptions:
         quality=asked["quality"],
         recipe=asked["recipe"],
         decoder=asked["decoder"],
-        cues=asked["cues"],
+        cues=tuple(replace(cue, change=asked["change"]) for cue in asked["cues"]),
     )
 
 

@@ -34,9 +34,11 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.options import (
+    CHANGES,
     CODECS,
     DECODERS,
     PACES,
+    ChangeName,
     CodecName,
     CueAt,
     OptionError,
@@ -50,10 +52,12 @@ from longtake.client.sync import SyncClient, SyncCue, SyncStream, SyncWatch
 from longtake.client.watch import Watch
 
 __all__ = [
+    "CHANGES",
     "CODECS",
     "DECODERS",
     "ENDINGS",
     "PACES",
+    "ChangeName",
     "Client",
     "ClientError",
     "ClosedEvent",

@@ -93,7 +93,7 @@ class SegmentEvent:
     data: bytes = field(repr=False)
     keyframe: bool
     steps: int = 0
-    """Denoising steps that its block took; 0 where the server is an older one."""
+    """Denoising steps that its block took; 0 if that is not known, or the server is an older one."""
     opened: OpenedEvent | None = field(default=None, repr=False, compare=False)
     """What its stream began with: the header that goes before it, and the size of its pictures."""
 

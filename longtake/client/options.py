@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -18,6 +18,8 @@ PaceName = Literal["realtime", "fast"]
 CodecName = Literal["h264", "mjpeg", "raw"]
 CODECS: dict[CodecName, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
+ChangeName = Literal["swap", "recache"]
+CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE}
 PACES: dict[PaceName, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
@@ -32,6 +34,9 @@ class CueAt:
     prompt: str
     block: int | None = None
     time_s: float | Fraction | None = None
+    change: ChangeName | None = None
+    """What becomes of what the stream remembers: nothing (`swap`), or it is made again with the new prompt (`recache`),
+    where the recipe says how; None: what the recipe says."""
     id: str = ""
     """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
@@ -135,8 +140,10 @@ def _fork(session: str, options: StreamOptions) -> pb.Fork:
     return pb.Fork(session_id=session, block=options.fork_block, own_clock=options.fork_clock == "own")
 
 
-def cue_request(cue: CueAt, taken: AbstractSet[str]) -> pb.Cue:
+def cue_request(asked: CueAt | str, change: ChangeName | None, taken: AbstractSet[str]) -> pb.Cue:
     """What a prompt is asked for with; the ids in `taken` are those of other cues. OptionError as of `open_request`."""
+    cue = CueAt(prompt=asked) if isinstance(asked, str) else asked
+    cue = cue if change is None else replace(cue, change=change)
     found = _Checked()
     found.cue("cue", cue)
     found.complain()
@@ -158,7 +165,8 @@ def cue_ids(cues: Sequence[CueAt], taken: AbstractSet[str]) -> list[str]:
 
 def _cue(cue: CueAt, name: str) -> pb.Cue:
     time = None if cue.time_s is None else duration(cue.time_s)
-    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time)
+    change = None if cue.change is None else CHANGES[cue.change]
+    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change)
 
 
 def duration(time_s: float | Fraction) -> duration_pb2.Duration:
@@ -216,5 +224,7 @@ class _Checked:
         self.text(f"{field}.id", cue.id)
         self.whole(f"{field}.block", cue.block, most=_MOST)
         self.time(f"{field}.time_s", cue.time_s)
+        if cue.change is not None:
+            self.one_of(f"{field}.change", cue.change, CHANGES)
         if cue.block is not None and cue.time_s is not None:
             self.wrong(field, "give block or time_s, not both")

@@ -29,7 +29,7 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.memory import Gap, Remembered
-from longtake.client.options import CueAt, StreamOptions, cue_request
+from longtake.client.options import ChangeName, CueAt, StreamOptions, cue_request
 from longtake.client.outage import ATTEMPT_S, OUTAGES, Outage
 from longtake.client.recording import Summary
 from longtake.client.route import Route
@@ -173,9 +173,9 @@ class Stream:
 
     # --- steering ---------------------------------------------------------------------------------------------------
 
-    async def cue(self, cue: CueAt | str) -> StreamCue:
+    async def cue(self, cue: CueAt | str, *, change: ChangeName | None = None) -> StreamCue:
         """Ask for another prompt; the answers come as events, and can be waited for. OptionError if it is none."""
-        wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._names)
+        wire = cue_request(cue, change, self._names)
         self._names.add(wire.id)
         asked = self._cues[wire.id] = StreamCue(wire.id, self)
         await self._ask(pb.StreamRequest(cue=wire))

@@ -14,7 +14,7 @@ from longtake.client.client import Client
 from longtake.client.credentials import Credentials
 from longtake.client.cue import WHO, StreamCue
 from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, OpenedEvent, StreamEvent
-from longtake.client.options import CueAt, StreamOptions
+from longtake.client.options import ChangeName, CueAt, StreamOptions
 from longtake.client.recording import Summary
 from longtake.client.stream import Stream
 from longtake.client.watch import Watch
@@ -164,9 +164,9 @@ class SyncStream(SyncWatch):
         """As Stream.session_id."""
         return self._stream.session_id
 
-    def cue(self, cue: CueAt | str) -> SyncCue:
+    def cue(self, cue: CueAt | str, *, change: ChangeName | None = None) -> SyncCue:
         """As Stream.cue."""
-        return SyncCue(self._loop, self._loop.run(self._stream.cue(cue)))
+        return SyncCue(self._loop, self._loop.run(self._stream.cue(cue, change=change)))
 
     def ack(self, segment: int) -> None:
         """As Stream.ack."""

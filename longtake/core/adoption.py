@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtake.core.errors import Problem
+from longtake.core.recipe.cues import Change
 from longtake.core.work import CueId, SessionId
 
 
@@ -18,6 +19,8 @@ class PlacedCue:
     cue: CueId | None
     """None for what a fork has from its parent."""
     prompt: str
+    change: Change = Change.SWAP
+    """What became of what the stream remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ class Adopted:
     floors: tuple[int, ...]
     """As in Trim."""
     sinks: int
+    """As in Trim."""
+    held: tuple[int, int] = (0, 0)
     """As in Trim."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused, StepsSettled
 from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
-from longtake.core.facts import LaneMoved, Overdue, Stalled
+from longtake.core.facts import LaneMoved, Overdue, Renewed, Stalled
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
@@ -125,10 +125,7 @@ class EncodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Tell a worker to drop one version of a session's conditioning, or (None) everything it holds of the session.
-
-    The journal keeps its own copy of the conditioning.
-    """
+    """Tell a worker to drop a version of a session's conditioning, which the journal keeps, or (None) all it holds."""
 
     worker: WorkerId
     session: SessionId
@@ -143,7 +140,8 @@ class Trim:
     floors: tuple[int, ...]
     """For the latents that enter step 1, 2, …: those of blocks before this one may go, but for the sinks'."""
     sinks: int
-    """The latents of the first blocks, this many, are kept whatever the floors say."""
+    """The first blocks, this many, are kept whatever the floors say; so are those from `held[0]` up to `held[1]`."""
+    held: tuple[int, int] = (0, 0)
     versions: tuple[int, ...] = ()
     """Versions of its conditioning that nothing reads any more."""
 
@@ -187,7 +185,7 @@ class Emit:
     picture_count: int
     prompt_version: int
     steps: int
-    """Denoising steps that the block took."""
+    """Denoising steps that the block took; 0 if that is not known any more."""
     load: int = 0
     """Under which load that was: above 0 they are fewer than usual."""
     slack_s: float | None = None
@@ -306,7 +304,7 @@ class Restored:
     session: SessionId
 
 
-Fact = Worked | Overdue | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
+Fact = Worked | Overdue | Renewed | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
 
 Effect = (
     Dispatch

@@ -12,6 +12,7 @@ from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue
 from longtake.core.endings import AtDeadline, Ending
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
+from longtake.core.recipe.cues import Change
 from longtake.core.work import (
     Ability,
     ConditioningRef,
@@ -56,6 +57,8 @@ class CueRequest:
     prompt: str
     block: int | None = None
     picture: int | None = None
+    change: Change | None = None
+    """What becomes of what the stream remembers; None: what the recipe says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,8 @@ class Adopt:
     """Blocks before this one cannot be made again: of their cues not all are here."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held, in ascending order; before the first of them there was none."""
+    loads_known_from: int = 0
+    """The loads of blocks before this one are not known."""
     playing: bool = True
     """What its client said last, Play or Pause."""
     promised: bool = True

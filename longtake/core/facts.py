@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from longtake.core.recipe.cues import CueRule
 from longtake.core.work import SessionId, WorkerId
 
 
@@ -15,6 +16,16 @@ class Overdue:
     block: int
     due_s: float
     """When it was due, on the engine's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A lane has committed blocks anew, because the prompt changes at `block`."""
+
+    session: SessionId
+    block: int
+    kind: CueRule
+    """How."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

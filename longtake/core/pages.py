@@ -18,6 +18,9 @@ Spare block. A table may have F pages beside its slots (F = frames of a block). 
 block's slots, and what lay there becomes the spare block of the next claim: so a block may be written while the one
 before it is still read, or in the same forward.
 
+Renewals. A lane may commit blocks of its window anew (recipe/renewals.py), so pages of sinks may be written again, and
+they may be other frames from then on. Shared pages are left to the others as in a claim.
+
 Rebuilding. A table whose lane is built again from the journal knows from which block on its pages were written
 (`rebuilt_from`, and the blocks of the sinks before): a block reads no others, because what lies there is somebody
 else's. It reads fewer pages than it would in a stream that was never disturbed, until its window holds nothing older.
@@ -30,7 +33,7 @@ many further claims as its worker can have dispatches: by then the ops before th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
@@ -38,7 +41,7 @@ from typing import TypeVar
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
-from longtake.core.work import PageId
+from longtake.core.work import PageId, Pages
 
 _Each = TypeVar("_Each")
 
@@ -80,6 +83,19 @@ class PageTable:
             return by_slot
         return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
+    def of(self, frames: Iterable[int], block: int) -> Pages:
+        """What `block`, which is past, names that reads these frames, its own among them; no block after it is begun.
+
+        They lie in different slots.
+        """
+        reads = tuple(self.pages[slot] for slot in self.window.in_order(frames))
+        return Pages(reads=reads, writes=tuple(self.pages[slot] for slot in self.window.own_slots(block)))
+
+    def move_sinks(self, window: Window) -> None:
+        """The lane reads other frames as its sinks from now on."""
+        if window != self.window:
+            self.window, self._slots_of = window, -1
+
     def count(self, block: int) -> int:
         """How many pages `block` attends to."""
         return len(self._written(block)) if self._lacks(block) else self.window.count(block)
@@ -100,7 +116,9 @@ class PageTable:
         start, lead, blocks = self.rebuilt_from, self.rebuilt_lead, self.window.blocks
         if not start:
             return self.window.frames(block)
-        return [frame for frame in self.window.frames(block) if not lead <= blocks.block_of(frame) < start]
+        moved = self.window.sink_frames if self.window.sinks_from else range(0)
+        frames = self.window.frames(block)
+        return [frame for frame in frames if frame in moved or not lead <= blocks.block_of(frame) < start]
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
@@ -173,6 +191,15 @@ class PagePool:
         if left or spare:
             table.put(tuple(own), block)
             table.spare = tuple(spare)
+
+    def renew(self, table: PageTable, blocks: Iterable[int]) -> None:
+        """Make sure that only this table has the pages of these blocks; no op that names any of them is in flight."""
+        pages = list(table.pages)
+        for slot in sorted({slot for block in blocks for slot in table.window.own_slots(block)}):
+            if self._spares.get(pages[slot]):
+                shared, pages[slot] = pages[slot], self._leave(pages[slot])
+                self._unmap(shared)
+        table.pages = tuple(pages)
 
     def fork(self, table: PageTable, block: int) -> PageTable:
         """Another table with the same contents, for a lane that goes on at `block`, the next one.

@@ -298,7 +298,7 @@ class Scheduler:
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
                 continue
-            woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
+            woken, known = session.progress.again.woken_by(ticket.op, session.graph), looks.get(ticket.session)
             looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
             self._effects += count(session, ticket, self.cell.fleet, self._reports.lateness, now_s=self._now_s)
             self._effects += self._mover.advance(session)

@@ -92,6 +92,20 @@ class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEVEL_INPUT: _ClassVar[Level]
     LEVEL_STAGGERED: _ClassVar[Level]
 
+class Change(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANGE_UNSPECIFIED: _ClassVar[Change]
+    CHANGE_SWAP: _ClassVar[Change]
+    CHANGE_RECACHE: _ClassVar[Change]
+
+class CueRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CUE_RULE_UNSPECIFIED: _ClassVar[CueRule]
+    CUE_RULE_SWAP: _ClassVar[CueRule]
+    CUE_RULE_RECACHE_WINDOW: _ClassVar[CueRule]
+    CUE_RULE_RECACHE_JOINT: _ClassVar[CueRule]
+    CUE_RULE_RECACHE_FULL: _ClassVar[CueRule]
+
 class OpKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OP_KIND_UNSPECIFIED: _ClassVar[OpKind]
@@ -153,6 +167,14 @@ LEVEL_CLEAN: Level
 LEVEL_OUTPUT: Level
 LEVEL_INPUT: Level
 LEVEL_STAGGERED: Level
+CHANGE_UNSPECIFIED: Change
+CHANGE_SWAP: Change
+CHANGE_RECACHE: Change
+CUE_RULE_UNSPECIFIED: CueRule
+CUE_RULE_SWAP: CueRule
+CUE_RULE_RECACHE_WINDOW: CueRule
+CUE_RULE_RECACHE_JOINT: CueRule
+CUE_RULE_RECACHE_FULL: CueRule
 OP_KIND_UNSPECIFIED: OpKind
 OP_KIND_DENOISE: OpKind
 OP_KIND_COMMIT: OpKind
@@ -243,16 +265,18 @@ class Fork(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., block: _Optional[int] = ..., own_clock: _Optional[bool] = ...) -> None: ...
 
 class Cue(_message.Message):
-    __slots__ = ("id", "prompt", "block", "time")
+    __slots__ = ("id", "prompt", "block", "time", "change")
     ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     id: str
     prompt: str
     block: int
     time: _duration_pb2.Duration
-    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., block: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    change: Change
+    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., block: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., change: _Optional[_Union[Change, str]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("segment",)
@@ -545,7 +569,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "usual_steps", "first_steps", "first_blocks", "shed")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "usual_steps", "first_steps", "first_blocks", "shed")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -558,6 +582,8 @@ class Recipe(_message.Message):
     COMMIT_LABEL_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
     BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
+    CUE_RULE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SINKS_FIELD_NUMBER: _ClassVar[int]
     USUAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -574,11 +600,13 @@ class Recipe(_message.Message):
     commit_label: float
     lag: int
     both_ways: bool
+    cue_rule: CueRule
+    keep_sinks: bool
     usual_steps: _containers.RepeatedScalarFieldContainer[int]
     first_steps: _containers.RepeatedScalarFieldContainer[int]
     first_blocks: int
     shed: _containers.RepeatedCompositeFieldContainer[StepList]
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
 
 class StepList(_message.Message):
     __slots__ = ("steps",)

@@ -131,6 +131,8 @@ THROUGHPUT = Dashboard(
             panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),
                   advice="Some after a worker came or slowed down. For ever: two workers take turns at being slow; "
                          "see slowness."),
+            panel("Lanes renewed", Style(width=4), SEEN.rate(metrics.RENEWALS, "kind"),
+                  advice="Cues that recache: each costs the forwards of a window in every lane, at once."),
         ), collapsed=True),
     ),
 )

@@ -49,7 +49,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.facts import LaneMoved, Overdue, Stalled
+from longtake.core.facts import LaneMoved, Overdue, Renewed, Stalled
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason
@@ -202,5 +202,7 @@ class Tally:
                 self._fleet.copied(effect.worker, "given")
             case LaneMoved():
                 self._fleet.lane_moves += 1
+            case Renewed(kind=rule):
+                self._fleet.renewals[rule] += 1
             case _:
                 pass

@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from cluster.cell.outbox import SegmentOut
+from cluster.cell.snapshot import taken
+from cluster.frontend.exported import pieces, read
 from cluster.journal.disk import LocalDisk
 from cluster.journal.reading import JournalFolder
 from cluster.journal.records import GoodRecord, RecordKind, scan
 from longtake.core.cell import Cell as CoreCell
-from longtake.core.effects import Closed, Refused
+from longtake.core.effects import Closed
 from longtake.core.endings import Ending
+from longtake.core.errors import UnknownToken
 from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity, Fork, SessionId
-from tests.cluster.kept_cell import Client, cell
+from tests.cluster.kept_cell import IDENTITY, Client, cell
 from tests.workers.model_dir import write_model
 from workers.models.weights import save_info
 
@@ -159,5 +162,25 @@ async def test_a_record_that_is_lost_is_noticed_and_what_depends_on_it_is_not_ma
         assert client.segments == {block: data for block, data in before.undisturbed[A].items() if block >= CONSUMED[A]}
     assert damaged(tmp_path / "latents too", lambda each: each.head.kind is RecordKind.LATENT)
     async with cell(before.model, tmp_path / "latents too") as after:
-        client = after.resume(before.tokens[A], CONSUMED[A] - 1)
-        assert isinstance(await client.next(), Refused), "it cannot be made again, and is not said to be"
+        with pytest.raises(UnknownToken):  # it cannot be made again, and is not said to be
+            after.resume(before.tokens[A], CONSUMED[A] - 1)
+        assert after.engine.scheduler.session(A) is None
+
+
+async def test_a_file_of_a_stream_says_what_its_blocks_took(before: Killed, tmp_path: Path) -> None:
+    async with cell(before.model, tmp_path / "j") as here:
+        here.engine.scheduler.cell.load_rule = by_block
+        client = here.open(A, window=WINDOW)
+        await client.until(CONSUMED[A])
+        session, owned = here.engine.scheduler.inspect(A), here.tenancy.owners.of(A)
+        assert owned is not None
+        snapshot, shape = taken(here.engine, session, IDENTITY.record(session, owned)), session.geometry.shape_of
+        file = bytearray().join(pieces(snapshot, shape))
+        found = read(file, lambda _: (shape, session.graph.step_count))
+        changes = [(block, load) for block, load in enumerate(LOADS) if load != ([0, *LOADS])[block]]
+        begun = [change for change in changes if change[0] < session.next_block]
+        assert found.loads == snapshot.loads and len(found.loads) > 3
+        assert list(found.loads) == begun[-len(found.loads) :], "from the oldest block that may be made again"
+        oldest = 0 if found.loads == tuple(begun) else found.loads[0][0]
+        assert found.loads_known_from == snapshot.loads_known_from == oldest
+        await client.to_the_end()

@@ -312,7 +312,7 @@ def test_a_cue_without_a_name_takes_none_that_somebody_else_has() -> None:
     given = (CueAt(prompt="a", id="cue-2", block=1), CueAt(prompt="b", block=2), CueAt(prompt="c", block=3))
     ids = [cue.id for cue in open_request("x", StreamOptions(cues=given)).cues]
     assert ids == ["cue-2", "cue-3", "cue-4"]
-    assert cue_request(CueAt(prompt="d"), frozenset(ids)).id == "cue-5"
+    assert cue_request(CueAt(prompt="d"), None, frozenset(ids)).id == "cue-5"
     assert [cue.id for cue in open_request("x", StreamOptions(cues=given[1:])).cues] == ["cue-1", "cue-2"]
 
 

@@ -43,12 +43,14 @@ from longtake.core.facts import LaneMoved
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.cues import Change, CueRule
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import CueId, Loss, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import call_reason, open_reason
 from monitoring.folding.tally import Tally
 from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.recaching import EVERY, ask
 from tests.core.support.recipes import altered
 from tests.core.support.world import effects_of
 from tests.monitoring.world import Counted, CountedImageCell, segment_bytes
@@ -332,6 +334,16 @@ def test_moved_lanes_are_counted() -> None:
         cell.copy()
     moved = len(effects_of(cell, LaneMoved))
     assert cell.tally.fleet.lane_moves == moved > 0
+
+
+def test_each_lane_that_is_renewed_is_counted_once() -> None:
+    cell = Counted(EVERY["output"])
+    session = cell.open("s", pictures=geometry().first_picture(8))
+    cell.answer()
+    ask(cell, session, "new", 4)
+    ask(cell, session, "plain", 6, Change.SWAP)
+    cell.run()
+    assert cell.tally.fleet.renewals == {CueRule.WINDOW: 3, CueRule.JOINT: 0, CueRule.FULL: 0}
 
 
 def test_nothing_is_kept_of_sessions_that_have_ended() -> None:

@@ -1,5 +1,6 @@
 """The judge: right on the world's own pictures after the codec, and able to say that a picture is wrong."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -8,14 +9,19 @@ import av
 import numpy as np
 import pytest
 
+from longtake.core.recipe.table import Quality
+from longtake.recipes import shipped
 from pocket import drift, evaluate, judge, sources, world
 from pocket.judge import Pictures
 from pocket.look import PIECE_PICTURES
-from pocket.served import decoded
+from pocket.served import decoded, recipes_server, served_source
+from pocket.sources import Request, Timed
 from pocket.world import Change, Clip
+from workers.models import pocket_text
 from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 PERIOD = world.PERIOD_PICTURES
+EVALUATION = Path(__file__).parents[2] / "docs/recipe_evaluation.json"
 SMALL = {"hue_deg": 0.1, "area_percent": 0.5, "edge_percent": 1.0, "chroma_percent": 0.5, "background_levels": 0.5}
 """By so much, and less, one scene differs from itself in another phase."""
 
@@ -112,9 +118,9 @@ def test_what_falls_short_in_one_thing_is_not_proven(change: dict[str, float]) -
 
 
 def test_a_stream_that_fades_away_drifts_in_that_and_is_told_by_minute() -> None:
-    """Its second minute has nine tenths of the chroma, and of its last piece there is no object at all."""
+    """Too light throughout is no drift; the second minute has nine tenths of the chroma, its last piece no object."""
     scene = Scene(colour=Colour.GREEN, shape=Shape.BALL, motion=Motion.SWAYING, background=Background.FOG)
-    pictures = _pictures(Clip(scene=scene, phase=0.1), 2 * drift.MINUTE_PICTURES)
+    pictures = _pictures(Clip(scene=scene, phase=0.1), 2 * drift.MINUTE_PICTURES) + np.uint8(8)
     rgb = pictures[drift.MINUTE_PICTURES :].astype(np.float32)
     high = rgb.max(-1, keepdims=True)
     pictures[drift.MINUTE_PICTURES :] = (high - (high - rgb) * 0.9).round().astype(np.uint8)
@@ -125,4 +131,25 @@ def test_a_stream_that_fades_away_drifts_in_that_and_is_told_by_minute() -> None
     told = drift.courses([minutes, minutes])
     assert told["chroma_percent"].drift == pytest.approx(-10, abs=0.5) == -told["chroma_percent"].size
     assert told["chroma_percent"].drift_spread == 0
+    assert told["background_levels"].by_minute == pytest.approx((8, 8), abs=0.5)
     assert all(abs(told[name].drift) < SMALL[name] for name in SMALL if name != "chroma_percent")
+
+
+def test_a_recipe_says_proven_only_where_the_judge_has_seen_it() -> None:
+    reports = {report["recipe"]: report for report in json.loads(EVALUATION.read_text())["recipes"]}
+    assert all(report["proven"] == evaluate.is_proven(report) for report in reports.values())
+    said = {name for name, each in shipped().items() if each.quality is Quality.PROVEN}
+    assert said - {name for name, report in reports.items() if report["proven"]} == set()
+    assert all(reports[name]["long_seconds"] == 600 and reports[name]["prompts"] >= 12 for name in said)
+
+
+@pytest.mark.slow
+def test_recipes_are_judged_through_a_server_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    prompt = Timed(picture=0, prompt="a green ring swaying at dusk")
+    request = Request(prompts=(prompt,), pictures=PIECE_PICTURES, seed=5)
+    with recipes_server(["clean", "two-step"], print) as server:
+        (one,), (other,) = (served_source(server, recipe=name)([request]) for name in ("clean", "two-step"))
+    assert "ready: pocket" in capsys.readouterr().out
+    assert one.shape == other.shape == (PIECE_PICTURES, 64, 64, 3) and not np.array_equal(one, other)
+    for video in (one, other):
+        assert all(judge.classify(video).matches(pocket_text.parse(prompt.prompt).scene).values())

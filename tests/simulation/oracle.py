@@ -36,12 +36,10 @@ class Script:
     parent: Script | None = None
     first: int = 0
     """The first block of its own; what comes before is its parent's."""
-    steps: dict[int, int] = field(default_factory=dict)
-    """How many steps the client was told that each block took."""
 
     def as_it_is(self) -> Script:
         """The same, whatever becomes of this one."""
-        return replace(self, turns=dict(self.turns), steps=dict(self.steps))
+        return replace(self, turns=dict(self.turns))
 
     def at(self, block: int) -> tuple[int, str]:
         """Seed and prompt of a block."""
@@ -49,14 +47,6 @@ class Script:
             return self.parent.at(block)
         begun = [turn for turn in self.turns if turn <= block]
         return self.seed, self.turns[max(begun)] if begun else self.prompt
-
-    def entries(self, block: int, recipe: Recipe) -> tuple[int, ...]:
-        """The entries of the ladder that a block took."""
-        if self.parent is not None and block < self.first:
-            return self.parent.entries(block, recipe)
-        told = self.steps.get(block)
-        lists = (recipe.steps.entries(block, load) for load in range(recipe.steps.most_load + 1))
-        return next(entries for entries in lists if told in (None, len(entries)))
 
 
 class Lane:
@@ -89,7 +79,7 @@ def finished(model: Model, script: Script) -> Iterator[bytes]:
         seed, prompt = script.at(block)
         text = arithmetic.mix(b"text", prompt.encode())
         latents = arithmetic.latents_of(arithmetic.noise(seed, block, 0), geometry)
-        steps = [recipe.steps.ladder.index(entry) for entry in script.entries(block, recipe)]
+        steps = [recipe.steps.ladder.index(entry) for entry in recipe.steps.entries(block)]
         for step, entered in zip(steps, (*steps[1:], None), strict=True):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
             values = lane.run(latents, text, recipe.timesteps[step], block)

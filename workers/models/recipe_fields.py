@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -33,6 +34,8 @@ class RecipeFields:
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0
     shed_steps: tuple[tuple[int, ...], ...] = ()
+    cue_change: CueRule = CueRule.SWAP
+    keep_sinks: bool | None = None
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -48,5 +51,6 @@ class RecipeFields:
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
             block_limit=self.block_limit,
         )

@@ -167,7 +167,9 @@ class Mover:
         source = session.place.tables[move.lane].kept(block)
         if not source:
             return self._arrive(move)
-        target = move.target.arriving[move.image].kept(block)
+        arriving = move.target.arriving[move.image]
+        arriving.move_sinks(session.place.tables[move.lane].window)
+        target = arriving.kept(block)
         move.stage = Stage.COPYING
         origin_id, target_id, image = move.origin.id, move.target.id, move.image
         return [

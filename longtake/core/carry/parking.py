@@ -39,7 +39,7 @@ from longtake.core.effects import (
 )
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
-from longtake.core.sessions import cues
+from longtake.core.sessions import cues, renewing
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
@@ -237,6 +237,7 @@ class Parking:
             session.struck(now_s)
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
+            place.tables[lane].move_sinks(renewing.window(session, lane))
             effects += image.sent(session.id, worker)
             record.lanes[lane] = image.to(worker)
             record.owed[image.id] = worker

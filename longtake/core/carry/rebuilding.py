@@ -4,6 +4,7 @@ Theory of operation. A rebuild needs no ops of its own: the counters of one chai
 the ops that seal its pages run once more over the blocks that it remembers (sessions/retention.py), those of the sinks
 before them; a slot starts with zeros, and its decodes run once more without making pictures. What an op of the lane
 waits for does the rest: its next denoise op needs the last of the ops that seal, so it begins when the lane is whole.
+A lane that was renewed is rebuilt from what the renewal did (sessions/renewing.py).
 Each replayed op starts from latents that travel, reads only pages that were written since the rebuild began, and is
 done wherever there is room; with what the stream needs anyway it shares forwards as any op does.
 """
@@ -14,6 +15,7 @@ from dataclasses import replace
 
 from longtake.core.cell import Cell
 from longtake.core.effects import PrepareStream
+from longtake.core.sessions import renewing
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity
@@ -23,10 +25,11 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> No
     """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight."""
     graph, table, retention = session.graph, session.place.tables[lane], _begin(cell, session, now_s)
     session.progress.lose(graph.in_lane[lane])
-    replay = session.progress.replay(graph.sealing[lane], retention.lane_blocks, graph.sink_blocks)
-    if replay is not None:
-        table.rebuilt_from, table.rebuilt_lead = replay.start, replay.lead
-        continuity = retention.continuity(replay.start)
+    plan = renewing.rebuild(session, lane, retention.lane_blocks)
+    table.move_sinks(renewing.window(session, lane))
+    if session.progress.run_again(graph.sealing[lane], (*plan.lead, *plan.body)) is not None:
+        table.rebuilt_from, table.rebuilt_lead = plan.body[0].blocks.start, graph.sink_blocks if plan.lead else 0
+        continuity = retention.continuity(plan.body[0])
         if continuity is not Continuity.EXACT:
             session.continuity = continuity
 
@@ -41,7 +44,7 @@ def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream
         session=session.id,
         slot=place.slot,
         settings=session.request.settings,
-        started=replay is not None and replay.start > 0,
+        started=replay is not None and replay.next > 0,
         encodes=session.is_to_encode,
     )
 

@@ -65,8 +65,11 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         raise InvalidField(
             "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
         )
-    frontier = retention.frontier(event.latents, acknowledged=acknowledged)
+    frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
+    if max(frontier) < event.loads_known_from:
+        allowed = f"those of all blocks before {event.loads_known_from}: it is not known what steps those took"
+        raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     session.resume_at(frontier, acknowledged=acknowledged)
     texts = retention.floors(session.progress, acknowledged=acknowledged).texts
     if texts < event.known_from:
@@ -74,8 +77,8 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     session.kept = retention.found(event.latents, frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
-    adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
-    return session, adopted
+    floors, sinks, held = trim.floors, trim.sinks, trim.held
+    return session, Adopted(session=session.id, frontier=max(frontier), floors=floors, sinks=sinks, held=held)
 
 
 def _take_loads(session: Session, event: Adopt) -> None:
@@ -83,13 +86,16 @@ def _take_loads(session: Session, event: Adopt) -> None:
     most, blocks = session.graph.recipe.steps.most_load, [block for block, _ in event.loads]
     if blocks != sorted(set(blocks)) or any(block < 0 or not 0 <= load <= most for block, load in event.loads):
         raise InvalidField("loads", event.loads[:8], f"ascending blocks, each with a load of 0 to {most}")
-    session.loads = Loads(changes=list(event.loads), known_from=event.known_from)
+    session.loads = Loads(changes=list(event.loads), known_from=event.loads_known_from)
     session.loads.settle_to(1 + max(blocks, default=-1))
 
 
 def _take_turns(session: Session, event: Adopt) -> None:
     """The prompts as they were: of two cues for one block the later counts."""
-    placed = [Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in event.cues]
+    placed = [
+        Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt, change=cue.change)
+        for cue in event.cues
+    ]
     turns = {turn.block: turn for turn in (Turn(block=event.first_block, version=0, cue=None), *placed)}
     first = replace(turns[min(turns)], block=0)  # whatever is missing, every block has a prompt
     session.prompts.turns = [first, *(turns[block] for block in sorted(turns)[1:])]

@@ -9,10 +9,12 @@ ends early; else denoise ops and commits go together, if the worker has proved t
 Fused passes. In a lane that has a spare block of pages a commit may even take along the denoise op that waits for it,
 D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are written before any are read, so D(s,n) reads
 what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
+Not so where the lane is renewed between the two.
 
 Joint ops. Where blocks step together (recipe/joint.py) only the first of the ops that go together is on the ready list,
 and takes all the others along, the oldest block first, whatever the batch limit: the worker has said that it can do so
-many. Mates join if there is room beside them, and if they all read as many pages.
+many. Mates join if there is room beside them, and if they all read as many pages. Blocks that are committed anew
+jointly (recipe/renewals.py) are one dispatch, too, as large as it is, in which there is nobody else.
 
 As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
 that has a deadline no more ops without one than it still has time for.
@@ -34,6 +36,7 @@ from longtake.core.dispatch.offering import Offers
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Kind, Op
+from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
 _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
@@ -54,6 +57,8 @@ class Batching:
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = self._first(worker, now_s=now_s)
+        if (renewal := self._renewal(first)) is not None:
+            return renewal
         riders = self._riders(first)
         if worker.batch_limit <= len(riders) or first.op.kind is Kind.DECODE or not self._is_proven(first):
             return riders
@@ -67,6 +72,15 @@ class Batching:
             batch = max(batch, mixed, key=len)
         room = worker.batch_limit - len(batch)
         return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
+
+    def _renewal(self, ticket: Ticket) -> Tickets | None:
+        """The ops of a joint renewal that must go together with this one, and with no others; else None."""
+        session = self._cell.sessions[ticket.session]
+        if not session.progress.again:
+            return None
+        chain = session.graph.number_of(ticket.op)
+        blocks = session.progress.again.joint(chain)
+        return None if blocks is None else tuple(session.ticket(chain, block) for block in blocks)
 
     def has_no_deadline(self, worker: Worker) -> bool:
         """Whether no op that is ready for the worker has a deadline."""
@@ -88,7 +102,8 @@ class Batching:
         ready, shape = worker.ready, self._shape(first)
         mates, left_s = [], math.inf
         for ticket in ready:
-            if not kinds >= self._kinds(ticket) or self._shape(ticket) != shape:
+            is_mate = kinds >= self._kinds(ticket) and self._renewal(ticket) is None
+            if not is_mate or self._shape(ticket) != shape:
                 left_s = min(left_s, ready[ticket].deadline_s)
             elif ticket != first:
                 mates.append(ticket)
@@ -137,6 +152,8 @@ class Batching:
     def _follower(self, commit: Ticket, shape: Shape, *, now_s: float) -> Ticket | None:
         """The denoise op of the next block in the lane of a commit, if it can run beside it."""
         session, op = self._cell.sessions[commit.session], commit.op
+        if session.renewal(op) is not None:
+            return None
         graph, progress = session.graph, session.progress
         chain = graph.chain_of(op)
         number, block = graph.number_of(Op(Kind.DENOISE, op.step, 0)), op.block + 1
@@ -144,7 +161,7 @@ class Batching:
             graph.joint is not None
             or session.kin.forks  # a fork shares the lane between these two ops
             or not session.place.tables[chain.lane or 0].spare
-            or session.shape(graph.op(number, block)) != shape
+            or _shape(session, graph.op(number, block)) != shape
             or progress.next(number) != block
             or not progress.wants(number, block)
             or not self._offers.may_run(session, graph.row(number, block), block, now_s=now_s, beside=chain.number)
@@ -160,18 +177,27 @@ class Batching:
 
     def _is_proven(self, ticket: Ticket) -> bool:
         session = self._cell.sessions[ticket.session]
-        return session.graph.is_proven(session.shape(ticket.op))
+        return session.graph.is_proven(_shape(session, ticket.op))
 
     def _shape(self, ticket: Ticket) -> Shape:
         """What all ops of a forward have in common; ops that go together and differ in it have no mates."""
         session = self._cell.sessions[ticket.session]
         riders = self._riders(ticket)
         if len(riders) == 1:
-            return session.shape(ticket.op)
+            return _shape(session, ticket.op)
         newest = riders[-1].op.block
         reads_later = [session.graph.chain_of(rider.op).reads_later for rider in riders]
         shapes = {
-            session.shape(rider.op._replace(block=newest) if later else rider.op)
+            _shape(session, rider.op._replace(block=newest) if later else rider.op)
             for rider, later in zip(riders, reads_later, strict=True)
         }
         return shapes.pop() if len(shapes) == 1 else (ticket.session,)
+
+
+def _shape(session: Session, op: Op) -> tuple[int, int]:
+    """How many frames the block of an op makes, and how many pages the op reads."""
+    frames, count = session.graph.shape(op.block)
+    if (renewal := session.renewal(op)) is not None:
+        return frames, len(renewal.reads(op.block))
+    table = session.place.tables[session.graph.chain_of(op).lane or 0]
+    return frames, table.count(op.block) if table.rebuilt_from else count

@@ -96,7 +96,11 @@ class Dispatcher:
         orders: Orders = []
         for ticket in batch:
             session = self._cell.sessions[ticket.session]
-            self._offers.look(session, session.graph.followers[session.graph.number_of(ticket.op)], now_s=now_s)
+            graph = session.graph
+            self._offers.look(session, graph.followers[graph.number_of(ticket.op)], now_s=now_s)
+            if graph.can_renew:  # the lane to which the block comes next may be renewed before it is there
+                for other in self._offers.look(session, graph.lane_behind(ticket.op), now_s=now_s):
+                    orders += self.feed(other, now_s=now_s)
             if session.kin.forks:
                 orders += self.share(session, now_s=now_s)
         return orders
@@ -154,7 +158,7 @@ class Dispatcher:
         if chain.kind is Kind.DECODE:
             return False
         session.virtual_time += 1.0
-        return session.prompts.send_to(worker.id, session.prompts.turn_at(block).version)
+        return session.prompts.send_to(worker.id, session.conditioning(session.graph.op(chain.number, block)).version)
 
 
 def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
@@ -164,5 +168,6 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
         return decode_work(op, session)
     for session, op in owned:
         lane = session.graph.chain_of(op).lane or 0
-        worker.pool.claim(session.place.tables[lane], op.block)
+        if session.renewal(op) is None:
+            worker.pool.claim(session.place.tables[lane], op.block)
     return tuple([forward_work(op, session, worker) for session, op in owned])

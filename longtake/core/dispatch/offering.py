@@ -6,6 +6,9 @@ for it, else all. One whose needs are met joins the ready list, one that is ther
 first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
 have to travel waits until they have arrived. In a chain of layer-split workers every op's do.
 
+A lane that must be renewed before it begins a block (sessions/renewing.py) is, once it could begin it otherwise: what
+is offered in place of the block's op are those of the renewal.
+
 An op that begins a block in its lane runs only if nothing holds the lane (sessions/holds.py). Of those reasons only the
 playback clock is lifted by time alone: such a session is woken then.
 """
@@ -22,6 +25,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Need
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import GENERATING
+from longtake.core.sessions.renewing import begin, due
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
 
@@ -40,7 +44,8 @@ class Offers:
     def look(self, session: Session, chains: Iterable[int], *, now_s: float) -> list[Worker]:
         """Offer the next ops of these chains; returns the worker of each op that was offered."""
         cell, progress, found = self._cell, session.progress, []
-        for chain, block in progress.candidates(chains):
+        for candidate in progress.candidates(chains):
+            chain, block = self._renewed(session, *candidate, now_s=now_s) if session.graph.can_renew else candidate
             worker = cell.workers[worker_of(session, chain)]
             ticket = session.ticket(chain.number, block)
             if ticket not in worker.ready:
@@ -52,11 +57,47 @@ class Offers:
             worker.ready.put(ticket, cell.urgency(cell, ticket))
         return found
 
+    def _renewed(self, session: Session, chain: Chain, block: int, *, now_s: float) -> tuple[Chain, int]:
+        """Have the lane renewed if this op begins a block before which it must be, and it can be now.
+
+        Returns the next op then, which is the first of the renewal.
+        """
+        lane, graph = chain.lane or 0, session.graph
+        is_new = chain.begins_block and not session.progress.is_replay(chain.number, block)
+        renewal = due(session, lane, block) if is_new else None
+        if renewal is None:
+            return chain, block
+        ready, ticket = self._cell.workers[worker_of(session, chain)].ready, session.ticket(chain.number, block)
+        if ticket in ready:  # the cue came after it was offered
+            ready.drop(ticket)
+        if not self._may_renew(session, chain, block, now_s=now_s):
+            return chain, block
+        table = session.place.tables[lane]
+        table.move_sinks(renewal.window)
+        self._cell.workers[session.place.lanes[lane]].pool.renew(table, renewal.blocks)
+        begin(session, lane, renewal)
+        sealing = graph.chains[graph.sealing[lane]]
+        return sealing, session.progress.next(sealing.number)
+
+    def _may_renew(self, session: Session, chain: Chain, block: int, *, now_s: float) -> bool:
+        """Whether a renewal is due before this op, and the lane is at the boundary before it and not held."""
+        lane, progress = chain.lane, session.progress
+        return (
+            lane is not None
+            and chain.begins_block
+            and progress.boundary(lane) == block
+            and due(session, lane, block) is not None
+            and not session.kin.depends  # a fork's past is in its parent's journal until then
+            and not self._is_held(session, chain, block, now_s=now_s)
+        )
+
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
         """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
         progress, riding = session.progress, session.progress.riding
-        may_be_held = chain.begins_block and (riding or chain.number == session.graph.first or session.lane_holds)
-        may_be_held = may_be_held and not progress.is_replay(chain.number, block)
+        begins = chain.begins_block and not progress.is_replay(chain.number, block)
+        if begins and session.graph.can_renew and due(session, chain.lane or 0, block) is not None:
+            return False
+        may_be_held = begins and (riding or chain.number == session.graph.first or session.lane_holds)
         if may_be_held and self._is_held(session, chain, block, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
         if riding is not None and may_be_held:
@@ -64,6 +105,7 @@ class Offers:
         for need in chain.needs:
             needed, back, _ = need
             done = needed == beside or progress.has_done(needed, block - back)
+            done = done or progress.again.is_in_order(chain.number, needed)
             if not done and not self._is_on_its_way(session, chain, need, block - back):
                 return False
         return True
@@ -141,7 +183,9 @@ class Offers:
             for chain, block in session.progress.candidates(session.graph.numbers):
                 if session.ticket(chain.number, block) in self._cell.workers[worker_of(session, chain)].ready:
                     continue
-                if session.progress.wants(chain.number, block) and self.may_run(session, chain, block, now_s=-math.inf):
+                overlooked = self.may_run(session, chain, block, now_s=-math.inf)
+                overlooked = overlooked or self._may_renew(session, chain, block, now_s=-math.inf)
+                if session.progress.wants(chain.number, block) and overlooked:
                     raise InternalFault(f"{chain.kind.value} {chain.step} of block {block} of {session.id} may run")
 
 

@@ -48,7 +48,7 @@ def petition(event: Open, cell: Cell) -> Petition:
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
     for request in event.cues:
-        session.prompts.ask(request)
+        cues.note(session, request)
     if event.fork is None or parent is None:
         return Petition(session=session)
     forking.check_apart(parent)

@@ -30,19 +30,23 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     graph, block = session.graph, op.block
     chain = graph.chain_of(op)
     lane = chain.lane or 0
-    places, seen = graph.places(block), session.next_block - 1 if chain.reads_later else block
+    seen = session.next_block - 1 if chain.reads_later else block
     table, steps = session.place.tables[lane], session.steps(block)
+    renewal = session.renewal(op)
+    frames = () if renewal is None else renewal.reads(block)
+    places = graph.places(block) if renewal is None else graph.recipe.positions.of(renewal.window, block, frames)
+    pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(reads=table.reads(seen), writes=table.writes(block)),
+        pages=pages,
         times=steps.times[chain.number].over(graph.blocks.made(block)),
         positions=places.queries,
         key_positions=places.keys,
-        read_turns=table.read_of(places.read, block),
+        read_turns=places.read if renewal is not None else table.read_of(places.read, block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
-        conditioning=session.conditioning(block),
+        conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
         enters=steps.enters[op.step] if op.kind is Kind.DENOISE else 0,
@@ -50,7 +54,9 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
 
 
 def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLane | FromLatent | FromNoise:
-    if worker.keeps_input(chain) and not session.progress.takes_journalled(chain, block):
+    progress = session.progress
+    is_kept = worker.keeps_input(chain) and not progress.takes_journalled(chain, block)
+    if is_kept and not progress.is_replay(chain.number, block):  # the lane keeps the output of its newest block
         return _FROM_LANE
     if not chain.entered_step:
         return _FROM_NOISE

@@ -7,7 +7,7 @@ from longtake.core.dispatch.lateness import Lateness
 from longtake.core.effects import Effect, Emit, GiveUp
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import Event, OpDone, OpFailed
-from longtake.core.facts import Overdue
+from longtake.core.facts import Overdue, Renewed
 from longtake.core.fleet.errands import ErrandAnswer, ErrandOrder, Thread
 from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.peers import Fleet
@@ -91,9 +91,13 @@ class Reports:
 
 def count(session: Session, ticket: Ticket, fleet: Fleet, lateness: Lateness, *, now_s: float) -> list[Effect]:
     """Count an op as done: its segment leaves, and what nothing will be computed from any more is dropped."""
-    op = ticket.op
+    op, number, again = ticket.op, session.graph.number_of(ticket.op), session.progress.again
     effects: list[Effect] = []
-    if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
+    renewal = again.renewal(number, op.block) if again.renews(number) else None
+    is_progress = session.progress.mark_done(number, op.block)
+    if renewal is not None and number not in again:
+        effects.append(Renewed(session=session.id, block=renewal.block, kind=session.graph.recipe.cues.change))
+    if is_progress and op.kind is Kind.DECODE:
         shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
         if shown and isinstance(shown[-1], Emit):
             lateness.left(session, shown[-1], now_s=now_s)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from longtake.core.cell import Cell
 from longtake.core.fleet.ready import Urgency
 from longtake.core.recipe.block_steps import BlockSteps
-from longtake.core.recipe.ops import Chain, Kind
+from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -27,6 +27,8 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
     commits = op.kind is Kind.COMMIT
     if not session.progress.is_whole:
         chain = session.graph.chain_of(op)
+        if session.progress.again.renews(chain.number) and session.progress.is_replay(chain.number, op.block):
+            return _renewal(cell, session, chain, op)
         if session.progress.is_replay(chain.number, op.block):
             again_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
             return Urgency(session.whole_by_s - again_s, session.virtual_time, op.block, commits, op.step)
@@ -40,6 +42,18 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
 
 
 _NEVER_S = float("inf")
+
+
+def _renewal(cell: Cell, session: Session, chain: Chain, op: Op) -> Urgency:
+    """That of the denoise op behind it, and what is still to be done before."""
+    lane, progress = chain.lane or 0, session.progress
+    begins, block = session.graph.chains[session.graph.begins[lane]], progress.again.renewed[lane]
+    deadline_s = _NEVER_S
+    if session.is_realtime:
+        left_s = progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
+        left_s += rest_s(cell, session, begins, session.steps(block))
+        deadline_s = session.flow.due_s(block, geometry=session.geometry) - left_s
+    return Urgency(deadline_s, session.virtual_time, op.block, op.kind is Kind.COMMIT, op.step)
 
 
 def _op_s(cell: Cell, session: Session, chain: Chain) -> float:

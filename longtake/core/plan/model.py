@@ -205,8 +205,8 @@ def latents_kept(model: Model) -> int:
     Those of sinks are kept for ever.
     """
     kept = retention(model)
-    graph, far = kept.graph, 2 * (kept.lane_blocks + kept.slot_blocks + kept.graph.sink_blocks)
+    graph, far = kept.graph, 2 * (kept.lane_blocks + kept.slot_blocks + kept.graph.lasting_blocks)
     progress = Progress(graph)
     progress.begin_at(far)
     floors = kept.floors(progress, acknowledged=far - 1)
-    return sum(far - floor + graph.sink_blocks for floor in floors.latents)
+    return sum(far - floor + graph.lasting_blocks for floor in floors.latents)

@@ -6,6 +6,8 @@ scheduler asks them with every op.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from longtake.core.recipe.block_steps import BlockSteps, block_steps
 from longtake.core.recipe.chains import chains, clean_chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
@@ -43,10 +45,17 @@ class Graph:
         self.lane_count = recipe.lane_count
         self.sink_blocks = self.blocks.block_of(recipe.sink_frames - 1) + 1 if recipe.sink_frames else 0
         """The first blocks of a stream, whose frames every later one may read."""
+        self.renewing = recipe.renewing
+        """How recaches are done."""
+        self.can_renew = self.renewing.is_possible
+        """Whether there may be any."""
+        self.begins = tuple(
+            next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)
+            for lane in range(self.lane_count)
+        )
+        """The number of the chain whose ops begin blocks, by lane."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
-        self.last = self._numbers[Kind.DENOISE, recipe.step_count - 1]
-        """Number of the chain whose ops put out finished latents."""
         self.decodes = self._numbers[Kind.DECODE, 0]
         """Number of the chain of decodes."""
         self._lists = {entries: self._steps_of(entries, self.chains) for entries in recipe.steps.lists}
@@ -55,18 +64,8 @@ class Graph:
         """The steps that a block takes as a rule."""
         self.skips = any(steps.skipped for steps in self._lists.values())
         """Whether some blocks take fewer steps than the ladder has."""
-        self.forwards_per_block = self.usual.forwards
-        """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
         self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
-        self.begun = tuple(
-            given_blocks if chain.kind is Kind.DENOISE and chain.number not in self.sealing else 0
-            for chain in self.chains
-        )
-        """How far each chain counts as done before a stream begins: of given blocks nothing is denoised."""
-        self.kept_blocks = max(self.sink_blocks, given_blocks)
-        """The first blocks of a stream whose latents are kept for ever: those of sinks are read again whenever a lane
-        is rebuilt, and what was given cannot be made again."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
         )
@@ -78,6 +77,33 @@ class Graph:
         self._woken = tuple(self._woken_by(chain) for chain in self.chains)
         self._places: dict[int, Places] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
+
+    @cached_property
+    def last(self) -> int:
+        """Number of the chain whose ops put out finished latents."""
+        return self._numbers[Kind.DENOISE, self.step_count - 1]
+
+    @cached_property
+    def forwards_per_block(self) -> int:
+        """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
+        return self.usual.forwards
+
+    @cached_property
+    def begun(self) -> tuple[int, ...]:
+        """How far each chain counts as done before a stream begins: of given blocks nothing is denoised."""
+        denoised = (chain.kind is Kind.DENOISE and chain.number not in self.sealing for chain in self.chains)
+        return tuple(self.given_blocks if each else 0 for each in denoised)
+
+    @cached_property
+    def lasting_blocks(self) -> int:
+        """The first blocks of a stream, from whose latents its sinks are made again."""
+        return max(self.sink_blocks, self.renewing.lasting_blocks)
+
+    @cached_property
+    def kept_blocks(self) -> int:
+        """The first blocks of a stream whose latents are kept for ever: those of sinks are read again whenever a lane
+        is rebuilt, and what was given cannot be made again."""
+        return max(self.lasting_blocks, self.given_blocks)
 
     def chain_of(self, op: Op) -> Chain:
         """The chain that `op` belongs to, as it is for its block."""
@@ -107,6 +133,11 @@ class Graph:
     def woken_by(self, op: Op) -> tuple[int, ...]:
         """The numbers of the chains whose next op may have waited until `op` was done."""
         return self._woken[self._numbers[op.kind, op.step]]
+
+    def lane_behind(self, op: Op) -> tuple[int, ...]:
+        """The numbers of the chains, in other lanes, whose ops take further what `op` puts out."""
+        lane = self.chain_of(op).lane
+        return tuple(number for number in self.woken_by(op) if self.chains[number].lane not in (None, lane))
 
     def steps_of(self, block: int, load: int = 0) -> BlockSteps:
         """The steps that a block takes which is begun under this load."""

@@ -8,6 +8,7 @@ the two it is: an op carries numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -69,8 +70,8 @@ class Positions:
         """Whether frames move while their pages live, so that keys are turned with every read."""
         return self.stream is Numbering.LISTED
 
-    def of(self, window: Window, block: int) -> Places:
-        """The places of what `block` reads in an undisturbed stream."""
+    def of(self, window: Window, block: int, frames: Sequence[int] = ()) -> Places:
+        """The places of what `block` reads in an undisturbed stream, or of these frames, in the order of time."""
         own = window.blocks.own(block)
         match self.stream:
             case Numbering.ABSOLUTE:
@@ -78,7 +79,7 @@ class Positions:
             case Cyclic(cyclic=period):
                 fixed = tuple([frame % period for frame in own])
             case Numbering.LISTED:
-                place = {frame: number for number, frame in enumerate(window.frames(block))}
+                place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
                 by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
                 return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
         return Places(fixed, fixed, ())

@@ -10,8 +10,10 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
+from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 
@@ -24,6 +26,7 @@ class Recipe:
     blocks: BlockPlan
     context: Context
     positions: Positions = field(default_factory=Positions)
+    cues: CuePolicy = SWAPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -85,9 +88,15 @@ class Recipe:
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
         ring = None if self.window_frames is None else self.window_frames - self.sink_frames
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
-        joint = self.joint
+        joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
         behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
-        return Window(blocks=self.blocks, size=size, sinks=self.sink_frames, ring=ring, behind=behind)
+        sinks = self.sink_frames
+        return Window(blocks=self.blocks, size=size, sinks=sinks, ring=ring, behind=behind, is_renewed=is_renewed)
+
+    @property
+    def renewing(self) -> Renewing:
+        """How recaches are done."""
+        return Renewing(cues=self.cues, window=self.window, most_blocks=self.block_limit or 0)
 
     @property
     def page_count(self) -> int:
@@ -156,6 +165,7 @@ class Recipe:
             **self.context.further(),
             **{name: value for name, value in later.items() if value is not None},
             **self._lists(),
+            **self.cues.further(),
         }
 
     def _lists(self) -> dict[str, object]:

@@ -16,6 +16,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -138,6 +139,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "positions": {
         "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
     },
+    "cues": {
+        "change": _Key("cue_change", CueRule, _words(CueRule)),
+        "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
@@ -177,6 +182,7 @@ _PARTS: Mapping[str, _Part] = {
         fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
+    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

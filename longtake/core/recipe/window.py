@@ -15,7 +15,7 @@ all the same, by (f - sinks) mod ring.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longtake.core.recipe.blocks import BlockPlan
 
@@ -33,11 +33,24 @@ class Window:
     """Frames of the window in which later ones take turns; None if no frame ever leaves."""
     behind: int = 0
     """Slots that a lane has beside, for what only older blocks read that are not finished."""
+    sinks_from: int = 0
+    """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
+    is_renewed: bool = False
+    """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
 
     @property
     def slots(self) -> int:
         """Slots of a lane."""
         return self.size + self.behind
+
+    @property
+    def sink_frames(self) -> range:
+        """The frames that every block reads."""
+        return range(self.sinks_from, self.sinks_from + self.sinks)
+
+    def moved(self, sinks_from: int) -> Window:
+        """The same window with other sinks."""
+        return self if sinks_from == self.sinks_from else replace(self, sinks_from=sinks_from)
 
     def count(self, block: int) -> int:
         """How many frames, and so pages, `block` reads."""
@@ -50,23 +63,25 @@ class Window:
         frame after its last (hiar_spec 2.2).
         """
         end, oldest = self.blocks.own(block).stop, self.oldest(block)
-        return tuple(range(end)) if oldest <= self.sinks else (*range(self.sinks), *range(oldest, end))
+        sinks = self.sink_frames
+        return tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
 
     def oldest(self, block: int) -> int:
         """The oldest frame that `block` attends to, sinks left out."""
         end = self.blocks.own(block).stop
-        return self.sinks if self.ring is None else max(self.sinks, end - self.ring)
+        last_sink = self.sinks_from + self.sinks
+        return last_sink if self.ring is None else max(last_sink, end - self.ring)
 
     def slot(self, frame: int) -> int:
         """The slot of a lane in which `frame` lives."""
-        if frame < self.sinks or self.ring is None:
-            return frame
+        if frame < self.sinks_from + self.sinks or self.ring is None:
+            return frame - self.sinks_from
         return self.sinks + (frame - self.sinks) % (self.ring + self.behind)
 
     def order(self, frame: int) -> int:
         """Where the keys of `frame` come in the canonical order, among all that a block reads."""
-        if frame < self.sinks or self.ring is None:
-            return frame
+        if frame < self.sinks_from + self.sinks or self.ring is None:
+            return frame - self.sinks_from
         return self.sinks + (frame - self.sinks) % self.ring
 
     def in_order(self, frames: Iterable[int]) -> list[int]:
@@ -76,10 +91,10 @@ class Window:
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
         own = self.blocks.own(block)
-        if own.stop <= self.slots or self.ring is None:
+        if (own.stop <= self.slots and not self.sinks_from) or self.ring is None:
             return tuple(own)
-        ring, sinks = self.ring + self.behind, self.sinks
-        return tuple([sinks + (frame - sinks) % ring if frame >= sinks else frame for frame in own])
+        ring, sinks, first = self.ring + self.behind, self.sinks, self.sinks_from
+        return tuple([sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own])
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what is read from `block` on and not written by it, ascending.
@@ -91,4 +106,4 @@ class Window:
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""
-        return self.ring is None or slot < self.sinks
+        return not self.is_renewed and (self.ring is None or slot < self.sinks)

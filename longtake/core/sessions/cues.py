@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from longtake.core.effects import CueAccepted, CueSuperseded, Effect, Forget, Notice, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import CueRequest, TextEncoded
@@ -19,9 +21,15 @@ def ask(session: Session, request: CueRequest, limits: Limits) -> TextsWanted:
     if session.cues_pending >= limits.max_pending_cues:
         raise InvalidField("cue", session.cues_pending + 1, f"at most {limits.max_pending_cues} cues not yet shown")
     session.target_block(request)  # refuse at once what is already too late
-    version = session.prompts.ask(request)
+    version = note(session, request)
     has_slot = session.place is not NOWHERE and not session.place.has_lost_slot
     return {_ref(session, version): request.prompt} if has_slot else {}
+
+
+def note(session: Session, request: CueRequest) -> int:
+    """Note a cue that waits for its text; returns its version. InvalidField if the recipe cannot do what it asks."""
+    change = session.graph.recipe.cues.of(request.change)
+    return session.prompts.ask(replace(request, change=change))
 
 
 def repeated(session: Session, request: CueRequest) -> list[Effect] | None:

@@ -19,7 +19,7 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
         first_picture=geometry.first_picture(block),
         picture_count=session.picture_count(block),
         prompt_version=turn.version,
-        steps=len(session.steps(block).numbers),
+        steps=len(session.steps(block).numbers) if block >= session.loads.known_from else 0,
         load=session.loads.at(block),
         slack_s=slack_s,
     )

@@ -7,8 +7,9 @@ and stand beside them:
     skipped    a block may go without an op of a chain (it takes fewer steps than others); the chain passes over it
                once all that the op would have waited for is done
     replay     the ops that seal a lane's pages, or decode, run once more over blocks that are done, to build state that
-               was lost; they do not count as progress: nothing is emitted for them, and no boundary moves. The blocks
-               of the sinks come first, then a jump to as many blocks as the state remembers
+               was lost, or to renew it with another prompt (sessions/renewing.py); they do not count as progress:
+               nothing is emitted for them, and no boundary moves. Of a lane that was lost the blocks of the sinks come
+               first, then a jump to as many blocks as the state remembers
     attempt    how often the op of a block was taken back: what an earlier attempt reports does not count
 
 While a lane is replayed it begins nothing new; its other chains may go on, since their needs are done.
@@ -25,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
-from longtake.core.sessions.replay import Replay
+from longtake.core.sessions.replay import Replay, Replays, Stretch, last_of
 from longtake.core.sessions.riding import Riding
 
 
@@ -40,8 +41,8 @@ class Progress:
         "_attempts",
         "_journalled",
         "_late",
-        "_replays",
         "_skipped",
+        "again",
         "done",
         "graph",
         "in_flight",
@@ -62,8 +63,7 @@ class Progress:
         """Ops that were sent and have not reported."""
         self._skipped: dict[int, frozenset[int]] = {}
         """For each block that is not done in every chain, the chains that have no op of it."""
-        self._replays: dict[int, Replay] = {}
-        """What is being replayed, by chain."""
+        self.again = Replays()
         self._attempts: dict[tuple[int, int], int] = {}
         """How often an op was taken back, by chain and block; only of blocks that are not done in every chain."""
         self._late = 0
@@ -77,10 +77,7 @@ class Progress:
 
     def next(self, chain: int) -> int:
         """The block whose op of this chain is to be sent next; while the chain is replayed, that of the replay."""
-        if not self._replays:
-            return self.sent[chain]
-        replay = self._replays.get(chain)
-        return self.sent[chain] if replay is None or replay.sent == replay.until else replay.sent
+        return self.again.next(chain, self.sent[chain]) if self.again else self.sent[chain]
 
     def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
         """The chains among these, with their next block, whose next op waits only for ops that are sent or done."""
@@ -89,11 +86,14 @@ class Progress:
         if self.riding is not None:
             yield from self.riding.candidates(chains)
             return
-        if self._replays:
+        if self.again:
             for number in chains:
-                block = self.next(number)
+                replay, block = self.again.get(number), self.next(number)
                 chain = graph.row(number, block)
-                if all(self.has_sent(needed, block - back) for needed, back, _ in chain.needs):
+                if (replay is None or not replay.waits) and all(
+                    self.again.is_in_order(number, needed) or self.has_sent(needed, block - back)
+                    for needed, back, _ in chain.needs
+                ):
                     yield chain, block
             return
         sent = self.sent  # the same, without replays: this is asked after every event
@@ -117,34 +117,30 @@ class Progress:
 
     def has_sent(self, chain: int, block: int) -> bool:
         """Whether the op was dispatched; while it is to be replayed, whether it was dispatched again."""
-        if not self._replays:
+        if not self.again:
             return block < self.sent[chain]
-        replay = self._replays.get(chain)
-        return block < (self.sent[chain] if replay is None or not replay.covers(block) else replay.sent)
+        replay = self.again.get(chain)
+        return block < self.sent[chain] if replay is None or not replay.covers(block) else replay.has_sent(block)
 
     def has_done(self, chain: int, block: int) -> bool:
         """Whether the op is done; while it is to be replayed, whether it is done again."""
-        if not self._replays:
+        if not self.again:
             return block < self.done[chain]
-        replay = self._replays.get(chain)
-        return block < (self.done[chain] if replay is None or not replay.covers(block) else replay.done)
+        replay = self.again.get(chain)
+        return block < self.done[chain] if replay is None or not replay.covers(block) else replay.has_done(block)
 
     def is_sent(self, op: Op) -> bool:
         """The same as `has_sent`, by the op."""
         return self.has_sent(self.graph.number_of(op), op.block)
 
-    def is_done(self, op: Op) -> bool:
-        """The same as `has_done`, by the op."""
-        return self.has_done(self.graph.number_of(op), op.block)
-
     def is_replay(self, chain: int, block: int) -> bool:
         """Whether the op of this block runs once more, now or soon, though it was done before."""
-        replay = self._replays.get(chain) if self._replays else None
+        replay = self.again.get(chain) if self.again else None
         return replay is not None and replay.covers(block)
 
     def replayed_to(self, chain: int, block: int) -> int:
         """The block up to which ops of this chain run once more; `block` itself if its op does not."""
-        replay = self._replays.get(chain) if self._replays else None
+        replay = self.again.get(chain) if self.again else None
         return block if replay is None or not replay.covers(block) else replay.until
 
     def takes_journalled(self, chain: Chain, block: int) -> bool:
@@ -160,9 +156,9 @@ class Progress:
 
     def mark_sent(self, chain: int) -> None:
         """Note that the next op of the chain was dispatched."""
-        replay = self._replays.get(chain)
-        if replay is not None and replay.sent < replay.until:
-            replay.sent = replay.after(replay.sent)
+        replay = self.again.get(chain)
+        if replay is not None and not replay.is_sent:
+            replay.sent += 1
         else:
             self.sent[chain] += 1
             if self._skipped:
@@ -180,11 +176,11 @@ class Progress:
 
     def mark_done(self, chain: int, block: int) -> bool:
         """Note that an op which has reported, and counts, is done; returns whether that is progress and no replay."""
-        replay = self._replays.get(chain)
-        if replay is not None and block == replay.done:
-            replay.done = replay.after(replay.done)
-            if replay.done == replay.until:
-                del self._replays[chain]
+        replay = self.again.get(chain)
+        if replay is not None and block == replay.blocks[replay.done]:
+            replay.done += 1
+            if replay.is_done:
+                del self.again[chain]
             return False
         if block != self.done[chain]:
             raise InternalFault(f"block {block} of chain {chain} is done, but {self.done[chain]} is the oldest")
@@ -203,7 +199,7 @@ class Progress:
     def resume_at(self, done: tuple[int, ...]) -> None:
         """Begin with each chain done so far, and nothing in flight."""
         self.sent, self.done = list(done), list(done)
-        self._replays.clear()
+        self.again.forget_from(0)
         self._journalled.clear()
 
     def skip(self, block: int, chains: Iterable[int]) -> None:
@@ -215,19 +211,16 @@ class Progress:
         self._pass_over()
 
     def replay(self, chain: int, reach: int, lead: int = 0) -> Replay | None:
-        """Run the last `reach` ops that are done once more, those of the first `lead` blocks before them.
+        """Run the last `reach` ops that are done once more, those of the first `lead` blocks before them."""
+        return self.run_again(chain, last_of(self.done[chain], reach, lead))
 
-        None of the chain's ops may be in flight. Returns which ones run again; None if there are none.
-        """
-        until = self.done[chain]
-        if self.sent[chain] != until or chain in self._replays:
-            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]} and done to {until}, cannot be replayed")
-        start = max(0, until - reach)
-        replay = Replay(lead=lead if lead < start else 0, start=start if lead < start else 0, until=until)
-        if replay.done >= until:
-            return None
-        self._replays[chain] = replay
-        return replay
+    def run_again(self, chain: int, stretches: Iterable[Stretch], *, is_renewal: bool = False) -> Replay | None:
+        """Run these ops of a chain, of which none is in flight, once more; returns them, or None if there are none."""
+        if self.sent[chain] != self.done[chain] or chain in self.again:
+            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, cannot be replayed")
+        if found := tuple(stretch for stretch in stretches if stretch.blocks):
+            self.again[chain] = Replay(found, is_renewal=is_renewal)
+        return self.again.get(chain)
 
     def lose(self, chains: Iterable[int]) -> None:
         """Go back, in these chains of one lane (or in that of decodes), to what is known of them elsewhere.
@@ -239,16 +232,18 @@ class Progress:
             self.riding.carried()
         known = min((self.done[row.number] for row in rows if row.returns.are_sent), default=None)
         for row in rows:
-            self._replays.pop(row.number, None)
+            self.again.pop(row.number, None)
             if row.returns is Returns.KEPT and known is not None:  # nobody else has its outputs
                 self.done[row.number] = min(self.done[row.number], known)
             self.sent[row.number] = self.done[row.number]
             if row.lane is not None and row.kind is Kind.DENOISE:
                 self._journalled[row.lane] = max(self._journalled.get(row.lane, 0), self.done[row.number])
+        for lane in {row.lane for row in rows if row.lane is not None}:
+            self.again.lose(lane, self.done[self.graph.begins[lane]])
 
     def take_back(self, block: int) -> None:
         """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
-        if self._replays:
+        if self.again:
             raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
         for chain, sent in enumerate(self.sent):
             for taken in range(block, sent):
@@ -256,6 +251,7 @@ class Progress:
                     self._attempts[chain, taken] = self._attempts.get((chain, taken), 0) + 1
                     self._late += taken >= self.done[chain]
         self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}
+        self.again.forget_from(block)
         self.sent = [min(sent, block) for sent in self.sent]
         self.done = [min(done, block) for done in self.done]
 
@@ -271,7 +267,7 @@ class Progress:
 
     def rewind(self, chain: int, block: int) -> None:
         """Go back to `block`, which is before what is done, in a chain of which nothing is in flight that counts."""
-        self._replays.pop(chain, None)
+        self.again.pop(chain, None)
         self.done[chain] = self.sent[chain] = min(self.done[chain], block)
 
     def disown(self, chain: int, block: int) -> None:
@@ -296,7 +292,7 @@ class Progress:
 
     def _forget(self) -> None:
         """Drop what is known of blocks that are done in every chain."""
-        oldest = min([*self.done, *(replay.done for replay in self._replays.values())])
+        oldest = min([*self.done, *(replay.oldest for replay in self.again.values())])
         self._skipped = {block: skipped for block, skipped in self._skipped.items() if block >= oldest}
         if not self._late:
             self._attempts = {key: count for key, count in self._attempts.items() if key[1] >= oldest}
@@ -317,21 +313,20 @@ class Progress:
     def is_even(self) -> bool:
         """Whether every block begun is done to the last op that can be done now, with nothing in flight."""
         is_even = len(set(self.done)) == 1 if self.riding is None else self.riding.is_even
-        return is_even and not self.in_flight and not self._replays
+        return is_even and not self.in_flight and not self.again
 
     @property
     def is_whole(self) -> bool:
         """Whether no lane and no slot is being built again."""
-        return not self._replays
+        return not self.again
 
     def replays(self, lane: int) -> bool:
-        """Whether the pages of this lane are being built again."""
-        return self.graph.sealing[lane] in self._replays
+        """Whether the pages of this lane are being built again, or renewed."""
+        return self.graph.sealing[lane] in self.again
 
     def left_to_replay(self, chain: int) -> int:
         """How many ops of the chain are still to be done once more."""
-        replay = self._replays.get(chain)
-        return 0 if replay is None else replay.left
+        return self.again[chain].left if chain in self.again else 0
 
     def boundary(self, lane: int) -> int | None:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
@@ -345,7 +340,7 @@ class Progress:
     @property
     def oldest_block(self) -> int:
         """The oldest block of which an op that the stream needs is still to be done, or to be done once more."""
-        return min([self.oldest_new_block, *(replay.done for replay in self._replays.values())])
+        return min([self.oldest_new_block, *(replay.oldest for replay in self.again.values())])
 
     @property
     def oldest_new_block(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from longtake.core.events import CueRequest
+from longtake.core.recipe.cues import Change
 from longtake.core.work import CueId, WorkerId
 
 REMEMBERED = 64
@@ -23,6 +24,13 @@ class Turn:
     """The id of the cue; None for the prompt that the stream was opened with."""
     prompt: str = ""
     """The text of the cue; empty for the prompt that the stream was opened with."""
+    change: Change = Change.SWAP
+    """What becomes of what the stream remembers."""
+
+
+def recaches(turns: Iterable[Turn]) -> list[Turn]:
+    """Those among these turns that recache something."""
+    return [turn for turn in turns if turn.change is Change.RECACHE and turn.block]
 
 
 @dataclass(slots=True)
@@ -55,7 +63,8 @@ class Prompts:
         earlier = next((turn for turn in self.turns if turn.block == block), None)
         if earlier is not None:
             self.turns.remove(earlier)
-        turn = Turn(block=block, version=version, cue=request.cue, prompt=request.prompt)
+        change = request.change or Change.SWAP
+        turn = Turn(block=block, version=version, cue=request.cue, prompt=request.prompt, change=change)
         self.turns.append(turn)
         self.turns.sort(key=lambda turn: turn.block)
         self.answered.pop(request.cue, None)
@@ -83,9 +92,12 @@ class Prompts:
         """The same for a block that may be long past: then the oldest that is known."""
         return self.turn_at(max(block, self.turns[0].block))
 
-    def forget_before(self, block: int, *, sinks: int = 0) -> tuple[int, ...]:
-        """Drop turns that neither `block`, nor a later one, nor one of the first `sinks` reads; their versions."""
-        gone = [turn for turn in self._past(block) if turn.block >= sinks]
+    def forget_before(self, block: int, *, sinks: int = 0, keep: Turn | None = None) -> tuple[int, ...]:
+        """Drop turns that neither `block`, nor a later one, nor one of the first `sinks` reads; their versions.
+
+        `keep` stays: what it has made is still read.
+        """
+        gone = [turn for turn in self._past(block) if turn.block >= sinks and turn != keep]
         for turn in gone:
             self.turns.remove(turn)
             self.encoded.discard(turn.version)
@@ -106,7 +118,7 @@ class Prompts:
             if turn.block < before:
                 version, self.next_version = self.next_version, self.next_version + 1
                 versions.append((turn.version, version))
-                inherited.append(Turn(block=turn.block, version=version, cue=None, prompt=texts[turn.version]))
+                inherited.append(replace(turn, version=version, cue=None, prompt=texts[turn.version]))
                 if turn.version in parent.encoded:
                     self.encoded.add(version)
         self.turns = [*inherited, *own]

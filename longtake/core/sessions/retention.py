@@ -21,6 +21,8 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.ops import Kind, Op, Readers
 from longtake.core.sessions.progress import Progress
+from longtake.core.sessions.prompts import Turn, recaches
+from longtake.core.sessions.replay import Stretch
 from longtake.core.work import Continuity
 
 
@@ -55,6 +57,16 @@ class Floors:
         return Floors(latents=latents, texts=max(self.texts, other.texts))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a recache has made that every later block reads: sinks that have moved."""
+
+    turn: Turn | None = None
+    """Its prompt; None: there is none."""
+    blocks: tuple[int, int] = (0, 0)
+    """The blocks that it started from, first and end, as far as they are not kept for another reason."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retention:
     """What is kept of the sessions of one recipe."""
@@ -71,10 +83,22 @@ class Retention:
         layers = self.depths.layers if self.recover is Recover.EXACT else min(1, self.depths.layers)
         return self.graph.recipe.history_blocks * layers
 
-    def continuity(self, first: int) -> Continuity:
-        """What a lane is worth that was rebuilt from `first` on."""
-        is_whole = self.recover is Recover.EXACT or not first
+    def continuity(self, first: Stretch) -> Continuity:
+        """What a lane is worth whose window was rebuilt from these blocks on.
+
+        What lies there from the beginning of the stream, or after a renewal, depends on nothing before.
+        """
+        is_whole = self.recover is Recover.EXACT or not first.blocks.start or first.renewal is not None
         return Continuity.EXACT if is_whole else Continuity.APPROXIMATE
+
+    def held(self, turns: Sequence[Turn], kept: Floors) -> Held:
+        """What is kept, beside what these floors say, of recaches whose blocks are past."""
+        renewing = self.graph.renewing
+        made = [turn for turn in recaches(turns) if turn.block <= kept.texts + renewing.reach]
+        turn = next((turn for turn in reversed(made) if renewing.writes_sinks(turn.block)), None)
+        if turn is None or not renewing.moved(turn.block).sinks_from:
+            return Held(turn=turn)
+        return Held(turn=turn, blocks=(renewing.renewal(turn.block, 0).blocks.start, turn.block))
 
     @cached_property
     def slot_blocks(self) -> int:
@@ -97,12 +121,12 @@ class Retention:
 
     def oldest_fork(self, kept: Floors) -> int:
         """The first block at which a stream can be rebuilt, lanes and slot, if so much is kept of it."""
-        oldest, sinks = 0, self.graph.sink_blocks
+        oldest, sinks = 0, self.graph.lasting_blocks
         for floor, readers in zip(kept.latents, self._readers, strict=True):
             depth = self._depth(readers)
             if depth and floor > (sinks if self._seals(readers) else 0):
                 oldest = max(oldest, floor + depth)
-        return max(oldest, kept.texts + self.lane_blocks) if kept.texts > sinks else oldest
+        return max(oldest, kept.texts + self._lane_reach) if kept.texts > sinks else oldest
 
     def found(self, kept: Sequence[Sequence[tuple[int, int]]], done: Sequence[int], *, acknowledged: int) -> Floors:
         """From which blocks on everything is there of a stream that is done so far: `frontier` has said so.
@@ -113,8 +137,12 @@ class Retention:
         starts = zip(kept, needed, strict=True)
         return Floors(latents=tuple(_start(runs, floor) for runs, floor in starts), texts=0)
 
-    def frontier(self, kept: Sequence[Sequence[tuple[int, int]]], *, acknowledged: int) -> tuple[int, ...]:
+    def frontier(
+        self, kept: Sequence[Sequence[tuple[int, int]]], *, acknowledged: int, turns: Sequence[Turn] = ()
+    ) -> tuple[int, ...]:
         """How far each chain may count as done, if the latents that enter step 1, 2, … are there of these blocks.
+
+        `turns` are the prompts of the stream.
 
         Everything can be rebuilt from there. The lanes of a pipeline may stand at different blocks, as they did when
         the latents were made. As in a new stream if nothing that is there suffices.
@@ -123,7 +151,7 @@ class Retention:
             done = self._reached(kept, most, acknowledged)
             if self.graph.joint is not None:
                 done = self._between(self.graph.joint, done)
-            if self._suffices(kept, done, acknowledged):
+            if self._suffices(kept, done, acknowledged, turns):
                 return tuple(done)
         return self.graph.begun
 
@@ -156,15 +184,20 @@ class Retention:
         done[self.graph.decodes] = min(done[self.graph.decodes], done[self.graph.last])
         return done
 
-    def _suffices(self, kept: Sequence[Sequence[tuple[int, int]]], done: list[int], acknowledged: int) -> bool:
+    def _suffices(
+        self, kept: Sequence[Sequence[tuple[int, int]]], done: list[int], acknowledged: int, turns: Sequence[Turn]
+    ) -> bool:
         """Whether all latents are there that rebuilds, and what is to be done next, start from."""
-        floors = self._needed(done, acknowledged).latents
-        for step, (runs, floor, readers) in enumerate(zip(kept, floors, self._readers, strict=True), start=1):
+        floors = self._needed(done, acknowledged)
+        held = self.held(turns, floors).blocks
+        for step, (runs, floor, readers) in enumerate(zip(kept, floors.latents, self._readers, strict=True), start=1):
             made = done[self.graph.number_of(Op(Kind.DENOISE, step - 1, 0))]
             sealed = [done[chain] for chain in readers if chain in self.graph.sealing]
-            sinks = min([self.graph.sink_blocks, *sealed]) if sealed else 0
+            sinks = min([self.graph.lasting_blocks, *sealed]) if sealed else 0
             first = 0 if step == self.graph.step_count else self.graph.given_blocks
-            if not (covers(runs, max(first, floor), made) and covers(runs, first, sinks)):
+            again = max(first, held[0]), held[1]
+            is_there = covers(runs, max(first, floor), made) and covers(runs, first, sinks)
+            if not (is_there and (not sealed or covers(runs, *again))):
                 return False
         return covers(kept[-1], 0, self.graph.given_blocks)
 
@@ -175,17 +208,25 @@ class Retention:
         oldest = min(done[chain] - self.lane_blocks for chain in self.graph.sealing)
         if oldest < self.graph.clean_blocks:  # every lane starts from x0 there
             latents = (*latents[:-1], max(0, min(latents[-1], oldest)))
+        if self.graph.renewing.moves_sinks:  # every lane may have to make sinks again that the slowest has
+            latents = (min(latents),) * len(latents)
         return Floors(latents=latents, texts=max(0, min(*latents, oldest)))
 
     def most_latents(self, window: int) -> int:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
-        sinks, ahead = self.graph.sink_blocks, window + _UNDER_WAY + self.rewind_blocks
-        return sum(sinks + ahead + self._depth(readers) for readers in self._readers) + self.graph.clean_blocks
+        sinks, ahead = self.graph.lasting_blocks, window + _UNDER_WAY + self.rewind_blocks
+        held = self.graph.renewing.reach if self.graph.renewing.moves_sinks else 0
+        return sum(sinks + held + ahead + self._depth(readers) for readers in self._readers) + self.graph.clean_blocks
 
     def _depth(self, readers: Readers) -> int:
         """How many blocks back a rebuild needs what these chains start from."""
         lane, slot = self._seals(readers), self._decodes(readers)
-        return max(self.lane_blocks if lane else 0, self.slot_blocks if slot else 0)
+        return max(self._lane_reach if lane else 0, self.slot_blocks if slot else 0)
+
+    @property
+    def _lane_reach(self) -> int:
+        """The same of a lane: where its pages remember a renewal, that goes further back."""
+        return self.lane_blocks + self.graph.renewing.reach
 
     @cached_property
     def _readers(self) -> tuple[Readers, ...]:
@@ -197,7 +238,7 @@ class Retention:
         wanted = [done[readers.further]]
         if self._decodes(readers):
             wanted.append(shown - self.slot_blocks)
-        wanted += [done[chain] - self.lane_blocks for chain in readers if chain in self.graph.sealing]
+        wanted += [done[chain] - self._lane_reach for chain in readers if chain in self.graph.sealing]
         return max(0, min(wanted))
 
     def _seals(self, readers: Readers) -> bool:

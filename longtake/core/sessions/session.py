@@ -15,6 +15,7 @@ from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
+from longtake.core.recipe.renewals import Renewal
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.loads import Loads
@@ -199,18 +200,16 @@ class Session:
         known = self._tickets[chain] = Ticket(self.request.session, self.graph.op(chain, block), attempt)
         return known
 
-    def conditioning(self, block: int) -> ConditioningRef:
-        """The prompt that `block` is conditioned on."""
-        version = self.prompts.turn_at(block).version
+    def conditioning(self, op: Op) -> ConditioningRef:
+        """The prompt that a forward is conditioned on: that of its block, unless it commits that anew."""
+        version = (self.renewal(op) or self.prompts.turn_at(op.block)).version
         if self._conditioning is None or self._conditioning.version != version:
             self._conditioning = ConditioningRef(session=self.request.session, version=version)
         return self._conditioning
 
-    def shape(self, op: Op) -> tuple[int, int]:
-        """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
-        frames, count = self.graph.shape(op.block)
-        table = self.place.tables[self.graph.chain_of(op).lane or 0]
-        return frames, table.count(op.block) if table.rebuilt_from else count
+    def renewal(self, op: Op) -> Renewal | None:
+        """What an op that is sent next in its chain, or was sent last, commits anew."""
+        return self.progress.again.renewal(self.graph.number_of(op), op.block)
 
     def steps(self, block: int) -> BlockSteps:
         """The steps that a block takes; those that it would take now if it is not begun."""
@@ -238,13 +237,11 @@ class Session:
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
-        sinks = self.graph.kept_blocks
-        versions: tuple[int, ...] = ()
-        if len(self.prompts.turns) > 1:
-            versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)
+        sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
+        versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
-        return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, versions=versions)
+        return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
@@ -319,7 +316,8 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        first = block = max(self.next_block, self.settled_to)
+        begun = self.next_block + (self.progress.again.renewed.get(0) == self.next_block)  # in effect, if it is renewed
+        first = block = max(begun, self.settled_to)
         if request.block is not None:
             block = request.block
         elif request.picture is not None:

@@ -196,10 +196,8 @@ class Stage:
             await self.forward(Kind.DENOISE, step, number)
             await self.forward(Kind.COMMIT, step, number)
         decode = orders.decode_work(Op(Kind.DECODE, 0, number), self.session)
-        finished = sha256(self.engine.journal.latents(decode.latents)).hexdigest()
-        self._hand.emit = Emit(
-            session=SESSION, block=number, first_picture=0, picture_count=1, prompt_version=0, steps=4
-        )
+        emit = Emit(session=SESSION, block=number, first_picture=0, picture_count=1, prompt_version=0, steps=4)
+        self._hand.emit, finished = emit, sha256(self.engine.journal.latents(decode.latents)).hexdigest()
         await self.dispatch(self.session.place.decoder, decode)
         message = await self._outbox.get()
         assert isinstance(message, SegmentOut)

@@ -62,7 +62,8 @@ async def test_all_recipes_at_once_are_each_the_oracles(model: Path) -> None:
     for name in NAMES:
         assert hashes.of(name) == right(model, name), name
     assert right(model, "asd") == right(model, "clean"), "nothing is shed of streams without due times"
-    assert len({tuple(right(model, name)) for name in NAMES}) == len(NAMES) - 1, "no two others make the same"
+    others = [name for name in NAMES if name not in ("asd", "longlive")]  # this is `sinks` until a prompt changes
+    assert len({tuple(right(model, name)) for name in others}) == len(others), "no two recipes make the same"
     batches = [
         effect.work
         for effect in hashes.effects

@@ -7,6 +7,7 @@ import pytest
 from longtake.core.effects import Recovered
 from longtake.core.limits import Limits, Recover
 from longtake.core.recipe.context import Level
+from longtake.core.sessions.replay import Stretch
 from longtake.core.sessions.retention import Depths, Retention
 from longtake.core.work import Continuity
 from tests.core.support.image_cell import ImageCell
@@ -40,7 +41,7 @@ def test_a_lane_is_rebuilt_from_its_window_and_no_more_is_kept() -> None:
     ],
 )
 def test_what_that_is_worth(recover: Recover, first: int, continuity: Continuity) -> None:
-    assert retention(recover).continuity(first) is continuity
+    assert retention(recover).continuity(Stretch(range(first, first + 1))) is continuity
 
 
 @pytest.mark.parametrize("recover", list(Recover))

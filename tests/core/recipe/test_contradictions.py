@@ -9,6 +9,7 @@ import pytest
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.contradictions import RULES, check
+from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from tests.core.support.recipes import SMALLEST, altered
 
@@ -164,6 +165,39 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
             "recipe.both_ways = True with recipe.lag = 1 with recipe.steps = [1000, 500] "
             "with recipe.frames_per_block = 1 with recipe.sink_frames = 0",
         ),
+    ),
+    "blocks that read one another in a lane of a step": (
+        {"change": CueRule.JOINT, "level": Level.OUTPUT, "ladder": (1000, 500)},
+        {"change": CueRule.JOINT, "level": Level.CLEAN, "ladder": (1000, 500)},
+        ("recipe.cue_change = recache-joint", "recipe.level = output"),
+    ),
+    "a full recache without an end": (
+        {"change": CueRule.FULL},
+        {"change": CueRule.FULL, "block_limit": 1},
+        ("recipe.cue_change = recache-full", "recipe.block_limit = none"),
+    ),
+    "sinks that a recache meets": (
+        {"change": CueRule.WINDOW, "window_frames": 2, "sink_frames": 1},
+        {"change": CueRule.WINDOW, "window_frames": 2, "sink_frames": 1, "keep_sinks": False},
+        ("recipe.cue_change = recache-window", "recipe.sink_frames = 1 with recipe.keep_sinks = none"),
+    ),
+    "sinks kept from nothing": (
+        {"keep_sinks": True},
+        {"keep_sinks": True, "change": CueRule.JOINT, "window_frames": 2, "sink_frames": 1},
+        ("recipe.keep_sinks = True", "recipe.cue_change = none with recipe.sink_frames = 0"),
+    ),
+    "a recache of half a block": (
+        {"change": CueRule.JOINT, "keep_sinks": True, "window_frames": 6, "sink_frames": 1, "frames": 2},
+        {"change": CueRule.JOINT, "keep_sinks": True, "window_frames": 6, "sink_frames": 2, "frames": 2},
+        (
+            "recipe.cue_change = recache-joint with recipe.frames_per_block = 2",
+            "recipe.sink_frames = 1 with recipe.window_frames = 6",
+        ),
+    ),
+    "a recache where blocks step together": (
+        {"change": CueRule.WINDOW, "level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.cue_change = recache-window", "recipe.level = staggered"),
     ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""

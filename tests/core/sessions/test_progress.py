@@ -164,7 +164,7 @@ def test_a_replay_runs_what_seals_a_lane_again_and_emits_nothing_twice(
     if blocks:
         assert progress.replays(lane) and progress.boundary(lane) is None and not progress.is_even
         assert progress.oldest_block <= blocks.start
-        assert not progress.is_done(graph.op(chain, blocks[-1]))
+        assert not progress.has_done(chain, blocks[-1])
     assert (progress.next_block, progress.emitted) == (next_block, len(emitted)), "nothing goes back for others"
     runner.run()
     again = [op for op, _ in runner.ran[len(before) :]]

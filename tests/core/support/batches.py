@@ -25,6 +25,10 @@ def op_of(work: ForwardWork | DecodeWork) -> Op:
 def check_batch(items: Batch, *, mixes_kinds: bool, fused_passes: bool) -> None:
     """Ops of one forward are alike, and none depends on another but in a fused pass."""
     assert items
+    if is_joint(items):
+        assert len({(item.session, item.lane, item.conditioning) for item in items}) == 1, "others read them, too"
+        assert [item.block for item in items] == list(range(items[0].block, items[0].block + len(items)))
+        return
     assert len({(len(item.pages.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
     assert mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
     lanes = {(item.session, item.lane) for item in items}
@@ -35,6 +39,16 @@ def check_batch(items: Batch, *, mixes_kinds: bool, fused_passes: bool) -> None:
         others = {page for mate in mates if not is_fused(mate, item) for page in mate.pages.writes}
         assert not others & set(item.pages.reads), "an item reads what its mate writes"
     assert len(set(pages)) == len(pages)
+
+
+def is_joint(items: Sequence[ForwardWork | DecodeWork]) -> bool:
+    """Whether ops read what later ones of the same forward write."""
+    works = [item for item in items if isinstance(item, ForwardWork)]
+    return any(
+        not set(later.pages.writes).isdisjoint(work.pages.reads)
+        for number, work in enumerate(works)
+        for later in works[number + 1 :]
+    )
 
 
 def is_fused(commit: ForwardWork, denoise: ForwardWork) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cluster.cell.attached import event_of
 from longtake.core.effects import (
     Closed,
+    CueAccepted,
     Dispatch,
     DropJournal,
     Effect,
@@ -20,6 +21,7 @@ from longtake.core.effects import (
     Trim,
 )
 from longtake.core.events import (
+    Cue,
     CueRequest,
     Event,
     Open,
@@ -32,6 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.recipe.cues import Change, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -40,6 +43,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
+    CueId,
     DecodeWork,
     ForwardWork,
     FromLane,
@@ -49,7 +53,7 @@ from longtake.core.work import (
     SessionId,
     WorkerId,
 )
-from tests.core.support.batches import check_batch, check_quiet
+from tests.core.support.batches import check_batch, check_quiet, is_joint
 from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
@@ -58,6 +62,14 @@ from workers.messages import Decode, Done, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
+
+
+@dataclass(frozen=True)
+class OfRenewal:
+    """What an op is a part of: the renewal before a block, for the first time or to rebuild a lane."""
+
+    block: int
+    is_new: bool
 
 
 @dataclass
@@ -103,6 +115,10 @@ class CheckedCell:
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
+    renewals: dict[tuple[SessionId, Op], OfRenewal] = field(default_factory=dict)
+    """Ops in flight that commit a block anew."""
+    asked: dict[tuple[SessionId, CueId], Change | None] = field(default_factory=dict)
+    """What cues have asked for."""
 
     others: dict[str, Recipe] = field(default_factory=dict)
     """Recipes that sessions may ask for by name."""
@@ -179,6 +195,8 @@ class CheckedCell:
         return session
 
     def send(self, event: Event) -> list[Effect]:
+        for request in event.cues if isinstance(event, Open) else (event.request,) if isinstance(event, Cue) else ():
+            self.asked.setdefault((event.session, request.cue), request.change)  # type: ignore[union-attr]
         if isinstance(event, WorkerJoined):
             self.images.lose(event.worker)
             pages = event.ability.capacity if event.role is Role.DENOISE else 0
@@ -246,12 +264,23 @@ class CheckedCell:
                 blocks.append(effect.block)
                 _, first = self.contents.parents.get(effect.session, (None, 0))
                 assert blocks == list(range(first, first + len(blocks))), f"segments {blocks[-2:]} of {effect.session}"
+            case CueAccepted():
+                self._accepted(effect)
             case Closed():
                 self.closed[effect.session] = effect
             case Trim() | Inherit() | DropJournal():
                 self.kept.keep_less(effect)
             case _ if isinstance(effect, ImageOrder):
                 self._order(effect)
+
+    def _accepted(self, effect: CueAccepted) -> None:
+        """Note whether the lanes of a stream are to be renewed before a block: of two cues the later counts."""
+        default = Change.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else Change.RECACHE
+        does = self.asked.get((effect.session, effect.cue)) or default
+        blocks = self.contents.recaches.setdefault(effect.session, set())
+        blocks.discard(effect.block)
+        if does is Change.RECACHE and effect.block:
+            blocks.add(effect.block)
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
@@ -304,12 +333,20 @@ class CheckedCell:
             op = op_of(work)
             graph, progress = self.graph_of(work.session), self.session(work.session).progress
             again = progress.is_replay(graph.number_of(op), op.block)
-            assert (work.session, op) not in self.sent or work.session in self.struck, f"{op} was dispatched twice"
+            renewal, is_new = self.session(work.session).renewal(op), progress.again.renews(graph.number_of(op))
+            self.renewals.pop((work.session, op), None)
+            if renewal is not None:
+                self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
+                right = self.session(work.session).prompts.turn_at(renewal.block)
+                assert isinstance(work, ForwardWork)
+                assert (right.block, right.version) == (renewal.block, work.conditioning.version), "of another prompt"
+            twice = (work.session, op) in self.sent and not is_new
+            assert not twice or work.session in self.struck, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             self.void.discard((work.session, op))
             self.replays.discard((work.session, op))
             if again:
-                assert work.session in self.struck, f"{op} is done once more"
+                assert is_new or work.session in self.struck, f"{op} is done once more"
                 self.replays.add((work.session, op))
             goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
             beside = mates[: mates.index((work.session, op))] if goes_along else []
@@ -319,7 +356,10 @@ class CheckedCell:
             self.in_flight[work.session, op] = self._order_of(work)
         if not isinstance(dispatch.work, DecodeWork):
             joint = [work for work in works if self.graph_of(work.session).joint is not None]
-            if len({work.session for work in works}) > 1 or not joint:  # else they go together, whatever the limit
+            if not joint:
+                assert len(works) <= self.batch_limit or is_joint(works), f"a batch of {len(works)}"
+                check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
+            elif len({work.session for work in works}) > 1:  # else they go together, whatever the limit
                 assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
                 first = {work.session: work for work in reversed(joint)}  # one of each stands for them all
                 apart = tuple(item for item in dispatch.work if item not in joint or item is first[item.session])

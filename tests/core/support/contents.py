@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -13,7 +13,8 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
-from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
+from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
+from tests.core.support.recached import read_by, recached
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
@@ -30,10 +31,12 @@ class Contents:
     fakes: dict[WorkerId, FakeWorker]
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
     """Of a fork: its parent and the first block of its own."""
-    sealed: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
-    """(session, lane, frame): what the frame's page held when it was sealed."""
+    sealed: dict[tuple[SessionId, int, int], dict[int, bytes]] = field(default_factory=dict)
+    """(session, lane, frame): what the frame's page held when sealed (0), and since the recache before a block."""
     left: dict[tuple[SessionId, int, int], tuple[Op, bytes]] = field(default_factory=dict)
     """The same of blocks that step together, after each of their ops, and which one it was."""
+    recaches: dict[SessionId, set[int]] = field(default_factory=dict)
+    """The blocks of a session's own cues before which its lanes are renewed."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
@@ -57,14 +60,20 @@ class Contents:
             assert held == (work.session, before), f"slot {work.slot} does not hold what {work} needs"
         self.states[work.session, work.block + 1] = decoded(order.latents, before, SMALLEST)[1]
 
-    def check_replay(self, order: Decode | Forward) -> None:
-        """What is done once more makes no pictures and puts nothing out; what it reads is not whole yet."""
+    def check_replay(self, order: Decode | Forward, renewal: int | None = None) -> None:
+        """What is done once more makes no pictures and puts nothing out; what it reads is not whole yet.
+
+        It may be a part of the renewal before a block.
+        """
         if isinstance(order, Decode):
             assert order.work.picture_count == 0, "a segment is made twice"
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
-            self.check_places(order.work)
+            recipe, work = self.graph_of(order.work.session).recipe, order.work
+            passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
+            right = recached(recipe, renewal, passed).reads[work.block] if renewal is not None else None
+            self.check_places(work, read_by(recipe, work.block, passed) if right is None else right)
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""
@@ -79,35 +88,82 @@ class Contents:
 
         What it starts from, if that lies in its lane, must be of its own block.
         """
-        graph = self.graph_of(work.session)
-        window, pages = graph.window, self.fakes[worker].lanes.pages
-        own = dict(zip(graph.blocks.own(work.block), work.pages.writes, strict=True))
-        frames, name = sorted(window.frames(work.block), key=window.order), f"{work.kind}({work.step}, {work.block})"
+        name = f"{work.kind}({work.step}, {work.block})"
+        recaches = self.passed(work.session, work.block + 1)
+        recipe = self.graph_of(work.session).recipe
+        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(self.own_frames(work)))
+        if isinstance(work.input, FromLane):
+            found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
+            assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+
+    def check_renewal(self, worker: WorkerId, works: Sequence[ForwardWork], block: int) -> None:
+        """What is committed anew before `block` reads what the paper says, of which nothing is older than that.
+
+        `works` are one forward: several if they read one another.
+        """
+        recipe = self.graph_of(works[0].session).recipe
+        right = recached(recipe, block, self.passed(works[0].session, block))
+        mates = {frame: page for work in works for frame, page in self.own_frames(work)}
+        for work in works:
+            self._check_frames(worker, work, right.reads[work.block], mates)
+            for frame in set(right.reads[work.block]) & set(right.frames) - mates.keys():
+                assert block in self.sealed[work.session, work.lane, frame], f"frame {frame} is of the prompt before"
+        assert len(works) == 1 or {work.block * recipe.blocks.frames for work in works} <= set(right.frames)
+
+    def passed(self, session: SessionId, before: int) -> list[int]:
+        """The blocks before this one before which a session, or whom it was forked from, was renewed."""
+        own = {block for block in self.recaches.get(session, ()) if block < before}
+        if session in self.parents:
+            parent, first = self.parents[session]
+            own |= set(self.passed(parent, min(first, before)))
+        return sorted(own)
+
+    def holds(self, session: SessionId, lane: int, frame: int) -> bytes:
+        """What the page of a frame must hold now: as it was sealed, or renewed last."""
+        before = 1 << 60
+        while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
+            session, before = self.parents[session]
+        made = self.sealed[session, lane, frame]
+        return made[max(block for block in made if block < before)]
+
+    def _check_frames(
+        self, worker: WorkerId, work: ForwardWork, frames: Sequence[int], own: Mapping[int, PageId]
+    ) -> None:
+        pages, name = self.fakes[worker].lanes.pages, f"{work.kind}({work.step}, {work.block})"
         assert len(frames) == len(work.pages.reads), f"{name} reads {len(work.pages.reads)} pages, should read {frames}"
         for frame, page in zip(frames, work.pages.reads, strict=True):
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
-            block = graph.blocks.block_of(frame)
-            writer = self.writer(work.session, block)
-            left = self.sealed.get((writer, work.lane, frame))
-            if graph.joint is not None:  # the block may not be finished: then it is what its op of this iteration left
-                op, left = self.left[writer, work.lane, frame]
-                wanted = source(graph.recipe, work.op, block)
-                assert op == wanted, f"{name} reads what {op} has left, should read {wanted}"
-            right = pages[page].tobytes() == left
+            right = pages[page].tobytes() == self._left_in(work, frame, name)
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
-        self.check_places(work)
+        self.check_places(work, frames)
 
-        if isinstance(work.input, FromLane):
-            found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
-            assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+    def _left_in(self, work: ForwardWork, frame: int, name: str) -> bytes:
+        """What the page of a frame must hold for a forward.
 
-    def check_places(self, work: ForwardWork) -> None:
-        """A forward must place its frames as the papers say; what it lacks of its window changes no place."""
+        A block that steps together with others may not be finished: it is as its op of this iteration left it.
+        """
+        graph = self.graph_of(work.session)
+        if graph.joint is None:
+            return self.holds(work.session, work.lane, frame)
+        block = graph.blocks.block_of(frame)
+        op, left = self.left[self.writer(work.session, block), work.lane, frame]
+        wanted = source(graph.recipe, work.op, block)
+        assert op == wanted, f"{name} reads what {op} has left, should read {wanted}"
+        return left
+
+    def renewed(self, worker: WorkerId, work: ForwardWork, block: int) -> None:
+        """Remember what was committed anew before `block`."""
+        for frame, page in self.own_frames(work):
+            made = self.sealed.setdefault((work.session, work.lane, frame), {})
+            made[block] = self.fakes[worker].lanes.pages[page].tobytes()
+
+    def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
+        """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
         graph = self.graph_of(work.session)
         own = graph.blocks.own(work.block)
-        right = standing(graph.recipe, own, sorted(graph.window.frames(work.block), key=graph.window.order))
+        right = standing(graph.recipe, own, seen)
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
         assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
@@ -126,5 +182,8 @@ class Contents:
                 content = self.fakes[worker].lanes.pages[page].tobytes()
                 self.left[work.session, work.lane, frame] = work.op, content
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
-            for page, frame in zip(work.pages.writes, self.graph_of(work.session).blocks.own(work.block), strict=True):
-                self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()
+            self.renewed(worker, work, 0)
+
+    def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
+        """The latent frames of a forward's own block, each with its page."""
+        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)

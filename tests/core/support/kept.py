@@ -54,7 +54,8 @@ class Kept:
             case Trim():
                 floors = dict(enumerate(effect.floors, start=1))
                 for session, block, step in list(self.latents):
-                    if session == effect.session and effect.sinks <= block < floors[step]:
+                    is_held = block < effect.sinks or effect.held[0] <= block < effect.held[1]
+                    if session == effect.session and block < floors[step] and not is_held:
                         del self.latents[session, block, step]
             case Inherit():
                 for (session, block, step), latents in list(self.latents.items()):

@@ -8,9 +8,10 @@ from longtake.core.effects import Dispatch
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import Ack, OpDone, OpFailed
 from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, SessionId, WorkerId
+from tests.core.support.batches import is_joint
 from tests.core.support.checked import CheckedCell
 from tests.core.support.parts import op_of, works_of
-from workers.messages import Decode, Done, Task
+from workers.messages import Decode, Done, Forward, Task
 
 T = TypeVar("T")
 
@@ -26,7 +27,12 @@ class Cell(CheckedCell):
     def finish(self, worker: WorkerId, *, seconds: float = 0.0) -> Dispatch:
         """The worker finishes its oldest dispatch, and says that it took `seconds`."""
         dispatch = self.queues[worker].popleft()
-        for work in works_of(dispatch):
+        works = works_of(dispatch)
+        if not isinstance(dispatch.work, DecodeWork) and is_joint(dispatch.work):
+            works = ()
+            if (dispatch.work[0].session, op_of(dispatch.work[0])) not in self.void:
+                self.run_together(worker, dispatch.work)
+        for work in works:
             if (work.session, op_of(work)) in self.void:
                 continue
             try:
@@ -54,6 +60,9 @@ class Cell(CheckedCell):
 
     def run_op(self, worker: WorkerId, work: ForwardWork | DecodeWork) -> None:
         """Have a worker do an op that it was sent, after a look at what it will read."""
+        if isinstance(work, ForwardWork) and (work.session, op_of(work)) in self.renewals:
+            self.run_together(worker, (work,))
+            return
         order = self.in_flight.pop((work.session, op_of(work)))
         again = (work.session, op_of(work)) in self.replays
         if again:
@@ -70,6 +79,21 @@ class Cell(CheckedCell):
             self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
             for latents in done.outputs:
                 self.kept.put(work, latents)
+
+    def run_together(self, worker: WorkerId, works: tuple[ForwardWork, ...]) -> None:
+        """Have a worker commit blocks anew in one forward."""
+        orders = [self.in_flight.pop((work.session, op_of(work))) for work in works]
+        renewal = self.renewals[works[0].session, op_of(works[0])]
+        for work, order in zip(works, orders, strict=True):
+            self.contents.check_replay(order, renewal.block)
+            assert self.renewals[work.session, op_of(work)] == renewal
+        if renewal.is_new:
+            self.contents.check_renewal(worker, works, renewal.block)
+        forwards = tuple(order for order in orders if isinstance(order, Forward))
+        self.fakes[worker].perform(Task(sequence=DispatchNumber(0), order=forwards))
+        for work in works:
+            if renewal.is_new:
+                self.contents.renewed(worker, work, renewal.block)
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work

@@ -1,0 +1,59 @@
+"""The cue policy: what becomes of a stream's memory of its past when its prompt changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from longtake.core.errors import InvalidField
+
+
+class Change(Enum):
+    """What one cue does beside changing the prompt."""
+
+    SWAP = "swap"
+    """Nothing: what the stream remembers was made by the prompts before, and leaves the window in the usual order."""
+    RECACHE = "recache"
+    """Each lane commits the blocks of its window anew, with the new prompt, before it begins the block of the cue."""
+
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow."""
+
+
+class CueRule(Enum):
+    """What a cue does that does not say so itself, and how a recache is done."""
+
+    SWAP = "swap"
+    """No cue commits anything anew."""
+    WINDOW = "recache-window"
+    """The past blocks of the window, one after the other, each reading those before it that were committed anew."""
+    JOINT = "recache-joint"
+    """All blocks that are remembered, in one forward in which they read one another (LongLive, arXiv 2509.22622)."""
+    FULL = "recache-full"
+    """Every block from the first one on, as if the stream had begun with the new prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CuePolicy:
+    """What the cues of a recipe do."""
+
+    change: CueRule = CueRule.SWAP
+    keep_sinks: bool | None = None
+    """Whether sinks stay as they are in a recache, once something has left the window. If not, they move: from then on
+    they are the oldest frames that were committed anew. None where no recache meets sinks."""
+
+    def of(self, asked: Change | None) -> Change:
+        """What a cue does that asks for this, or does not say; InvalidField if the recipe cannot do it."""
+        if self.change is CueRule.SWAP and asked is Change.RECACHE:
+            raise InvalidField("cue.change", asked.value, f"{Change.SWAP.value}: the recipe says of no recache how")
+        return asked or (Change.SWAP if self.change is CueRule.SWAP else Change.RECACHE)
+
+    def further(self) -> dict[str, object]:
+        """The fields of a recipe whose cues do more than change the prompt."""
+        values = {"cue_change": self.change.value, "keep_sinks": self.keep_sinks}
+        least = {"cue_change": CueRule.SWAP.value, "keep_sinks": None}
+        return {name: value for name, value in values.items() if value != least[name]}
+
+
+SWAPPING = CuePolicy()
+"""What cues do where nothing is said."""

@@ -1,0 +1,82 @@
+"""Renewing: which renewals of a session are due, which it has behind it, and what a lane is rebuilt from after them.
+
+Theory of operation. A cue that recaches at block n has every lane renewed between its last op of block n - 1 and its
+first of block n, when that comes to it: the steps of a pipeline are renewed one after the other, with the new prompt
+coming down behind them, so no block mixes prompts. It begins when the lane is at that boundary, nothing holds it, and
+all else that its next op waits for was sent; the ops are those that seal the lane's pages, as in a rebuild.
+
+What a lane holds after a renewal depends on nothing before, sinks that it has kept apart. So a rebuild goes back to the
+last renewal, if that is nearer than what the pages remember; before that come the sinks: as the renewal made them that
+wrote them last, or as they were first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from longtake.core.recipe.cues import Change
+from longtake.core.recipe.renewals import Renewal
+from longtake.core.recipe.window import Window
+from longtake.core.sessions.prompts import Turn, recaches
+from longtake.core.sessions.replay import Stretch
+from longtake.core.sessions.session import Session
+
+
+def due(session: Session, lane: int, block: int) -> Renewal | None:
+    """The renewal that the lane needs before it begins `block`, and that has not begun."""
+    turn = session.prompts.turn_at(block)
+    if turn.block != block or turn.change is not Change.RECACHE or session.progress.again.renewed.get(lane) == block:
+        return None
+    renewal = session.graph.renewing.renewal(block, turn.version)
+    return renewal if renewal.blocks else None
+
+
+def begin(session: Session, lane: int, renewal: Renewal) -> None:
+    """Have the ops of a renewal run, of a lane that is at the boundary before it."""
+    session.progress.again.renewed[lane] = renewal.block
+    session.progress.run_again(session.graph.sealing[lane], (Stretch(renewal.blocks, renewal),), is_renewal=True)
+
+
+def passed(session: Session, lane: int) -> list[Turn]:
+    """The recaches behind which a lane is, or is to be once it is rebuilt, oldest first, as far as they are known."""
+    block = session.progress.done[session.graph.sealing[lane]]
+    is_renewed = session.progress.again.renewed.get(lane) == block
+    return [turn for turn in recaches(session.prompts.turns) if turn.block < block + is_renewed]
+
+
+def window(session: Session, lane: int) -> Window:
+    """The window of a lane as it is now: its sinks may have moved."""
+    graph = session.graph
+    turns = passed(session, lane) if graph.can_renew else []
+    return graph.renewing.moved(turns[-1].block) if turns else graph.window
+
+
+class Rebuild(NamedTuple):
+    """What is to be done once more for a lane that was lost."""
+
+    lead: tuple[Stretch, ...]
+    """For its sinks, where its window does not go back to them."""
+    body: tuple[Stretch, ...]
+    """For its window."""
+
+
+def rebuild(session: Session, lane: int, reach: int) -> Rebuild:
+    """What a lane whose pages remember `reach` blocks is rebuilt by."""
+    graph, until = session.graph, session.progress.done[session.graph.sealing[lane]]
+    renewing, turns = graph.renewing, passed(session, lane)
+    start, sinks = max(0, until - reach), range(graph.sink_blocks)
+    last = next((turn for turn in reversed(turns) if turn.block > start), None)
+    writer = next((turn for turn in reversed(turns) if renewing.writes_sinks(turn.block)), None)
+    body: tuple[Stretch, ...] = (Stretch(range(start, until)),)
+    if last is not None:
+        renewal = renewing.renewal(last.block, last.version)
+        body = (Stretch(renewal.blocks, renewal), Stretch(range(last.block, until)))
+        if not renewal.kept:
+            return Rebuild((), body)
+    elif writer is None and start <= sinks.stop:
+        return Rebuild((), (Stretch(range(until)),))
+    if writer is None:
+        return Rebuild((Stretch(sinks),), body)
+    made = renewing.renewal(writer.block, writer.version)
+    blocks = made.blocks if made.is_joint else made.blocks[: len(sinks)]
+    return Rebuild((Stretch(blocks, made),), body)
