@@ -289,6 +289,8 @@ def _limits_section() -> type[Section]:
 
 
 _LIMITS_SECTION = _limits_section()
+LIMITS_KEYS = frozenset(_LIMITS_SECTION.model_fields)
+"""The keys of the section `limits`."""
 
 
 def _limits_schema(_: object, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from longtake.cli.main import run
 from longtake.client import OptionError, StreamOptions, open_request
 from longtake.client.pictures import CLIP_PICTURES, MAX_ALL_BYTES, MAX_BYTES, clip, first_frame
-from tests.workers.given_pictures import encoded, moving_ball
+from tests.workers.given_pictures import encoded, moving_ball, video
 from workers.decode.giving import covering
-
-
-def video(path: Path, count: int, side: int = 64) -> Path:
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=16)
-        stream.width = stream.height = side
-        stream.pix_fmt = "yuv420p"
-        for number, picture in enumerate(moving_ball(count, side)):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 16)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
-    return path
 
 
 def test_a_small_picture_is_sent_as_it_is(tmp_path: Path) -> None:

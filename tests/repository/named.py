@@ -15,7 +15,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from cluster.config import ServerConfig
+from cluster.config import LIMITS_KEYS, ServerConfig
 from deploy.render import CHART
 from longtake import client
 from longtake.cli.main import cli
@@ -123,7 +123,7 @@ def is_key(name: str) -> bool:
             return False
         annotation = section.model_fields[part].annotation
         if annotation is Limits:
-            return name in {"limits", *(f"limits.{setting.name}" for setting in Limits.settings())}
+            return name in {"limits", *(f"limits.{key}" for key in LIMITS_KEYS)}
         section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else BaseModel
     return True
 

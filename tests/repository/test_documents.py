@@ -14,6 +14,7 @@ from longtake import Client, StreamOptions
 from tests.deploy.commands import understood
 from tests.repository import named
 from tests.repository.named import ROOT
+from tests.workers.given_pictures import encoded, moving_ball, video
 
 MADE = ("protos/preface.md",)
 """Parts of other documents."""
@@ -115,6 +116,10 @@ def test_every_command_line_is_one_that_is_taken(page: Path, tmp_path: Path, mon
                 (tmp_path / word).mkdir(parents=True, exist_ok=True)
             elif re.fullmatch(r"[\w.-]+\.(toml|safetensors|pt|pth)", word):
                 (tmp_path / word).touch()
+            elif words[words.index(word) - 1] == "--first-frame":
+                (tmp_path / word).write_bytes(encoded(moving_ball(1)[0]))
+            elif words[words.index(word) - 1] == "--continue":
+                video(tmp_path / word, 5)
         try:
             understood(words)
         except (click.UsageError, KeyError) as error:

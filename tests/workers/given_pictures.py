@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -51,3 +52,17 @@ def moving_ball(count: int, side: int = 64) -> list[NDArray[np.uint8]]:
         picture[(rows - side // 2) ** 2 + (columns - 12 - number) ** 2 < 81] = (210, 40, 40)
         shown.append(picture)
     return shown
+
+
+def video(path: Path, count: int, side: int = 64) -> Path:
+    """The same as a video in a file, 16 a second."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=16)
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(moving_ball(count, side)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 16)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
