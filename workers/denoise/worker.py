@@ -140,7 +140,7 @@ class DenoiseWorker:
             except OP_ERRORS as error:
                 reasons |= dict.fromkeys([forward.work.session for forward in forwards], reason_of(error))
                 made = (NOTHING,) * len(sent)
-            found |= dict(zip(sent, made, strict=True))
+            found |= dict(zip(sent, made, strict=bool(made)))  # of a part of a model nothing is sent
         outputs = tuple([found[item] for item in sorted(found)])
         if not reasons:
             return Done(sequence=sequence, outputs=outputs)

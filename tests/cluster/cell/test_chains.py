@@ -32,6 +32,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, CueId, DecodeWork, Role, WorkerId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, segments, stream, until_sent
+from tests.core.support.recipes import APART
 from tests.identity.workers import OnePageSwapped, Ready
 from workers.link.dial import Weights
 from workers.models import weights
@@ -51,7 +52,7 @@ STRUCK_AT = 16
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Level, Path]:
     """A random model of four layers at every level."""
-    folders = {level: tmp_path_factory.mktemp(level.value) for level in Level}
+    folders = {level: tmp_path_factory.mktemp(level.value) for level in APART}
     for level, folder in folders.items():
         write_tiny_model(folder, level)
     return folders
@@ -164,7 +165,7 @@ def closed(told: list[ClientMessage]) -> Closed:
     return told[-1]
 
 
-@pytest.mark.parametrize(("level", "length"), [(Level.OUTPUT, 2), *((level, 4) for level in Level)])
+@pytest.mark.parametrize(("level", "length"), [(Level.OUTPUT, 2), *((level, 4) for level in APART)])
 async def test_every_block_is_the_oracles_over_any_ranges_of_layers(
     models: dict[Level, Path], level: Level, length: int
 ) -> None:

@@ -108,7 +108,7 @@ async def uninterrupted(model: Path, prompt: str = PROMPT, **changes: object) ->
     return viewer.segments
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 async def test_a_stream_parked_at_every_window_is_the_oracles(tmp_path: Path, level: Level) -> None:
     info = write_model(tmp_path, level)
     hashes = Hashes(STEPS)

@@ -19,6 +19,7 @@ from cluster.cell.recording import InboxRecording, RecordedCell, read
 from longtake.client import Client, CueAt, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent
+from longtake.core.dispatch.shedding import least_load
 from longtake.core.effects import (
     Closed,
     CueApplied,
@@ -253,6 +254,7 @@ def test_a_storm_replays_to_its_effects(seed: int, tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(Scheduler, "handle", kept)
         storm = Storm(seed)
+        storm.cell.scheduler.cell.load_rule = least_load  # the one that a recording is replayed by
         for _ in range(400):
             storm.step()
         storm.finish()

@@ -37,6 +37,7 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.table import NamedRecipe
 from longtake.core.scheduler import Scheduler
 from tests.cluster.cell.world import segments, stream, until_attached
+from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info
 from workers.models.weights import ModelInfo, save_info
 
@@ -66,7 +67,7 @@ async def pictures(engine: Engine, number: int, info: ModelInfo) -> list[bytes]:
     return segments(told)
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 @pytest.mark.parametrize("workers", [1, 2, 5])
 async def test_every_picture_is_the_one_computed_by_hand(tmp_path: Path, level: Level, workers: int) -> None:
     info = model_info(level)

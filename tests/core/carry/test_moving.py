@@ -19,10 +19,11 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import PageId, Role, SessionId, WorkerId
 from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.recipes import APART
 from tests.core.support.world import Cell, effects_of, forwards_of
 
 BLOCKS_9 = geometry().first_picture(9)
-LEVELS = st.sampled_from(list(Level))
+LEVELS = st.sampled_from(APART)
 
 
 def place_of(cell: Cell, session: SessionId) -> tuple[WorkerId, ...]:
@@ -42,7 +43,7 @@ def elsewhere(cell: Cell, session: SessionId, lane: int) -> WorkerId:
     return next(w for w in cell.queues if w.startswith("denoise") and w != place_of(cell, session)[lane])
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_a_lane_moves_at_a_block_boundary_and_the_stream_goes_on(level: Level) -> None:
     cell, session = under_way(level)
     lane = recipe(level).lane_count - 1

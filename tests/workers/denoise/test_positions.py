@@ -17,7 +17,7 @@ from longtake.core.recipe.ops import Returns
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import ForwardWork, FromLatent, NoiseKey, PageId, SessionId
-from tests.core.support.recipes import altered
+from tests.core.support.recipes import APART, altered
 from tests.workers.model_dir import model_info
 from tests.workers.oracle import ContiguousLanes, Lanes, generate
 from tests.workers.orders import PROMPT, done
@@ -138,7 +138,7 @@ def test_no_two_of_these_recipes_make_the_same() -> None:
 
 
 @pytest.mark.parametrize("sinks", [0, 2])
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_absolute_is_the_same_whether_turned_when_written_or_when_read(level: Level, sinks: int) -> None:
     made = recipe(ABSOLUTE, level, sinks=sinks)
     written = finished(stream(made))
@@ -148,7 +148,7 @@ def test_absolute_is_the_same_whether_turned_when_written_or_when_read(level: Le
 
 
 @pytest.mark.parametrize("sinks", [0, 2])
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", APART)
 def test_listed_is_absolute_until_a_frame_leaves(level: Level, sinks: int) -> None:
     made, plain = recipe(LISTED, level, sinks=sinks), recipe(ABSOLUTE, level, sinks=sinks)
     one, other = finished(stream(made)), finished(stream(plain))
