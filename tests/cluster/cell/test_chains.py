@@ -52,7 +52,7 @@ STRUCK_AT = 16
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Level, Path]:
     """A random model of four layers at every level."""
-    folders = {level: tmp_path_factory.mktemp(level.value) for level in APART}
+    folders: dict[Level, Path] = {level: tmp_path_factory.mktemp(level.value) for level in APART}
     for level, folder in folders.items():
         write_tiny_model(folder, level)
     return folders

@@ -66,7 +66,7 @@ async def test_serve_tells_in_a_table_what_each_device_holds_and_what_fits(
 ) -> None:
     monkeypatch.setenv(VISIBLE, "0")
     caplog.set_level(logging.INFO, logger="longtake.launch")
-    with pytest.raises(InvalidField, match=r"dit\.safetensors is missing"):  # found after the sizes are told
+    with pytest.raises(InvalidField, match=r"vae\.safetensors is missing"):  # found after the sizes are told
         await served(on_gpu(hiar))
     head, names, gpu, host = (record.message for record in caplog.records if record.name == "longtake.launch")
     assert head == "memory in GB, with room for 2 sessions, as many as fit (limits.max_sessions = 64):"

@@ -161,15 +161,15 @@ def test_a_menu_of_recipes_is_there_where_there_is_a_choice_and_only_there(
     menu = tab.get_by_label("Recipe")
     expect(menu).to_be_visible()
     assert [text.partition(",")[0] for text in menu.locator("option").all_inner_texts()] == [
-        "hiar: cost × 1.00", "clean: cost × 0.63", "frame-wise-2: cost × 1.13",
+        "hiar: cost × 1.00", "clean: cost × 0.63", "causal-forcing-pp: cost × 1.13",
     ]  # fmt: skip
-    menu.select_option("frame-wise-2")
+    menu.select_option("causal-forcing-pp")
     expect(tab.locator("#recipe-help")).to_contain_text("Nobody has judged its pictures")
     check(tab, axe)
     card = start(tab, "a flying red ball at night")
     advances(card, 1.0)
-    expect(card.locator("[data-part=about]")).to_contain_text("yours · frame-wise-2 · seed")
-    expect(card.locator("canvas")).to_have_attribute("aria-label", re.compile("^Ops of the stream by time: 2 steps"))
+    expect(card.locator("[data-part=about]")).to_contain_text("yours · causal-forcing-pp · seed")
+    expect(card.locator("canvas")).to_have_attribute("aria-label", re.compile("^Ops of the stream by time: 4 steps"))
     check(tab, axe)
     if width == 390:
         assert tab.evaluate(SMALL) == []
@@ -180,7 +180,7 @@ def test_a_menu_of_recipes_is_there_where_there_is_a_choice_and_only_there(
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of several recipes."""
-    running = Server(tmp_path_factory.mktemp("several"), QUICK + 'recipes = ["clean", "frame-wise-2"]\n')
+    running = Server(tmp_path_factory.mktemp("several"), QUICK + 'recipes = ["clean", "causal-forcing-pp"]\n')
     try:
         yield running
     finally:
