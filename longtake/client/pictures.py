@@ -29,7 +29,10 @@ def first_frame(path: Path) -> bytes:
     OSError if it cannot be read; ValueError if it is no picture; ImportError if it has to be made smaller, or is of
     another kind, and PyAV is not there.
     """
-    data = path.read_bytes()
+    if not path.is_file() and path.exists():  # a device may never end
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
     if data.startswith(_KINDS) and len(data) <= MAX_BYTES:
         return data
     return _small_enough([_last_frames(path, 1)[0]], MAX_BYTES)[0]
@@ -52,6 +55,8 @@ def _last_frames(path: Path, most: int) -> list[av.VideoFrame]:
     except ModuleNotFoundError as error:
         raise ImportError(f"{error}; this file needs the extra `frames`: pip install 'longtake[frames]'") from None
     path.stat()
+    if not path.is_file():
+        raise ValueError("it is no file")
     try:
         with av.open(str(path)) as file:
             if not file.streams.video:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,12 @@ def test_what_is_no_picture_or_video_is_named(tmp_path: Path, capsys: pytest.Cap
     both = ["--first-frame", str(tmp_path / "a.png"), "--continue", str(video(tmp_path / "c.mp4", 5))]
     assert run(["render", "a red ball", "--duration", "1s", *both]) == 2
     assert "leave one out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("read", [first_frame, clip])
+def test_a_device_that_never_ends_is_not_read(read: Callable[[Path], object]) -> None:
+    with pytest.raises(ValueError, match="it is no file"):
+        read(Path("/dev/zero"))
 
 
 def test_options_that_no_server_could_understand_are_told() -> None:

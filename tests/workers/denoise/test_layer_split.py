@@ -335,7 +335,7 @@ def test_who_waits_for_a_worker_that_ends_starts_over_at_once(model: Path, meeti
         for number in range(3):
             runner.put(task(number))
         runner.start()
-    runners[1].put(task(0, replace(WORK, positions=(0, 1))))  # of another size than the first one sends
+    runners[1].put(task(0, replace(WORK, positions=(0, 1), key_positions=(0, 1))))  # not what the first one sends
     runners[1].start()
     assert all([runner.join(60) for runner in runners]), "long before their time limit has passed"
     assert all(isinstance(ended[rank], StartOver) for rank in range(4))
