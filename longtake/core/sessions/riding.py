@@ -11,13 +11,27 @@ journal. So ops of blocks that were live then start once from there, and later o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.ops import Chain
 
-if TYPE_CHECKING:
-    from longtake.core.sessions.progress import Progress
+
+class Counted(Protocol):
+    """What is counted of a session; longtake.core.sessions.progress.Progress has it."""
+
+    graph: Graph
+    last_block: int | None
+    sent: list[int]
+    done: list[int]
+
+    @property
+    def next_block(self) -> int: ...
+    def next(self, chain: int) -> int: ...
+    def wants(self, chain: int, block: int) -> bool: ...
+    def has_sent(self, chain: int, block: int) -> bool: ...
+    def is_replay(self, chain: int, block: int) -> bool: ...
 
 
 class Riding:
@@ -25,7 +39,7 @@ class Riding:
 
     __slots__ = ("_carried", "_joint", "_of")
 
-    def __init__(self, of: Progress, joint: Joint) -> None:
+    def __init__(self, of: Counted, joint: Joint) -> None:
         self._of = of
         self._joint = joint
         self._carried: tuple[int, ...] = ()

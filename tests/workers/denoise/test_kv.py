@@ -12,6 +12,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
+from tests.core.support.recipes import APART
 from tests.workers.oracle import ContiguousLanes, explicit_attention, generate
 from tests.workers.paged import PagedLanes, Work
 from workers.denoise.attention import ItemPages, PagedAttention
@@ -75,7 +76,7 @@ def paged(model: WanModel, seed: int | None = 7) -> PagedLanes:
     return lanes
 
 
-@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("level", APART)
 def test_paged_equals_contiguous(level: Level, model: WanModel, text: Tensor) -> None:
     plan = recipe(level)
     served = torch.cat(generate(model, plan, text, noise, BLOCKS, paged(model)), 1)
