@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = frozenset(
     {
+        "CHANGES",
         "CODECS",
         "DECODERS",
         "ENDINGS",

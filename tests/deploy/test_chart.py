@@ -18,7 +18,7 @@ from cloudcoil.models.cert_manager.v1 import Certificate, Issuer
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from pydantic import BaseModel
 
-from cluster.config import ServerConfig, parse_config
+from cluster.config import LIMITS_KEYS, ServerConfig, parse_config
 from cluster.launch.ray_placing import nodes_of
 from cluster.net.exposure import check_exposure
 from deploy.render import CHART, OVERLAYS, OWNED, helm, rendering, stale
@@ -232,7 +232,7 @@ def test_every_key_of_the_configuration_is_the_charts_or_the_operators() -> None
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
     for section, field in ServerConfig.model_fields.items():
         annotation = field.annotation
-        keys = {setting.name for setting in Limits.settings()} if annotation is Limits else set()
+        keys = set(LIMITS_KEYS) if annotation is Limits else set()
         if not keys:
             assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
             keys = set(annotation.model_fields)

@@ -31,7 +31,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event, settle, stream
 from workers.denoise import attention
-from workers.denoise.attention import AttentionKernel, ItemPages, PagedAttention
+from workers.denoise.attention import AttentionKernel, ItemPages, PagedAttention, Rotate
 from workers.denoise.kv import PageMemory
 from workers.messages import Down, Introduction, Task
 from workers.models import weights
@@ -184,20 +184,20 @@ def test_every_level_is_the_oracles(tmp_path: Path, level: Level) -> None:
 class Swapped(PagedAttention):
     """Gives the first two items of a batch each other's pages."""
 
-    def __init__(self, pool: PageMemory, items: list[ItemPages], kernel: AttentionKernel) -> None:
-        super().__init__(pool, items if len(items) == 1 else [items[1], items[0], *items[2:]], kernel)
+    def __init__(self, pool: PageMemory, items: list[ItemPages], kernel: AttentionKernel, rotate: Rotate) -> None:
+        super().__init__(pool, items if len(items) == 1 else [items[1], items[0], *items[2:]], kernel, rotate)
 
 
 class OnePage(PagedAttention):
     """Lets the first item of a batch read one page of the second in place of its own."""
 
-    def __init__(self, pool: PageMemory, items: list[ItemPages], kernel: AttentionKernel) -> None:
+    def __init__(self, pool: PageMemory, items: list[ItemPages], kernel: AttentionKernel, rotate: Rotate) -> None:
         if len(items) > 1 and len(items[0].reads) > len(items[0].writes):
             first, second, *rest = items
             own = next(page for page in first.reads if page not in first.writes)
             reads = tuple(second.reads[0] if page == own else page for page in first.reads)
             items = [ItemPages(reads=reads, writes=first.writes), second, *rest]
-        super().__init__(pool, items, kernel)
+        super().__init__(pool, items, kernel, rotate)
 
 
 @pytest.mark.parametrize("broken", [Swapped, OnePage])

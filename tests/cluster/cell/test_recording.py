@@ -155,7 +155,8 @@ def test_times_come_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_each_line_is_an_object_that_names_its_event_and_only_the_owner_reads_it(tmp_path: Path) -> None:
     recorded(tmp_path / "r", one_of_each(), CELL)
     head, *lines = [json.loads(line) for line in (tmp_path / "r").read_text().splitlines()]
-    assert head["version"] == "1.2.3" and head["recipe"]["level"] == "output" and head["geometry"]["fps"] == "16"
+    assert head["version"] == "1.2.3" and head["geometry"]["fps"] == "16"
+    assert head["recipe"]["context"]["level"] == "output"
     assert [line["event"] for line in lines] == [type(event).__name__ for event in one_of_each()]
     assert stat.S_IMODE((tmp_path / "r").stat().st_mode) == 0o600
 
