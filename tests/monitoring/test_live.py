@@ -35,6 +35,8 @@ MAY_REST = {
     "overview: Share of late blocks",
     "sessions and SLO: Late blocks of realtime streams",
     "sessions and SLO: Realtime streams that are late",
+    "sessions and SLO: Realtime blocks with fewer steps",
+    "throughput: Lanes renewed",
     "sessions and SLO: Lines that are missing",
     "sessions and SLO: Audit log in trouble",
     "sessions and SLO: Calls not let in",
