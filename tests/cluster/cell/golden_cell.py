@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +25,8 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, CueId, LatentRef, PageId, Role, SessionId
+from longtake.core.work import Ability, CueId, PageId, Role, SessionId
+from tests.cluster.cell.golden_engine import Finished
 from tests.cluster.cell.world import Hashes, stream
 from tests.identity.workers import Ready, WithoutPictures
 from tests.workers.longlive import LongLiveGolden
@@ -168,22 +168,12 @@ async def golden_run(
     """
     torch.set_num_threads(1)
     info = replace(golden.write(folder), recipe=recipe or golden.recipe)
-    hashes, watched = Hashes(info.recipe.step_count), list[Watched]()
+    hashes, watched, finished = Hashes(info.recipe.step_count), list[Watched](), Finished()
     async with _engine(golden, folder, info, hashes, watched) as engine:
-        latents: dict[int, Tensor] = {}
-        put = engine.journal.put_latents
-
-        def put_latents(ref: LatentRef, data: bytes, version: int = 0) -> bool:
-            if ref.step == info.recipe.step_count:
-                latents[ref.block] = torch.from_numpy(
-                    np.frombuffer(data, "<f4").copy().reshape(info.geometry.block_shape)
-                )
-            return put(ref, data, version)
-
-        engine.journal.put_latents = put_latents  # type: ignore[method-assign]
+        finished.listen(engine, info.recipe.step_count, info.geometry.block_shape)
         asked = tuple(
             CueRequest(cue=CueId(f"cue {block}"), prompt=str(number), block=block)
             for block, number in (cues or {}).items()
         )
         await stream(engine, SESSION, "0", picture_limit=info.geometry.first_picture(blocks), cues=asked)
-    return GoldenRun(info.recipe, watched[-1], latents)
+    return GoldenRun(info.recipe, watched[-1], finished.blocks)
