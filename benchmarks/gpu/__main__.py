@@ -22,7 +22,7 @@ LIMITS_S = {
     "machine": 60.0,
     "attention": 60.0,
     "forwards": 150.0,
-    "host": 120.0,
+    "host": 170.0,
     "decoder": 120.0,
     "serving": 220.0,
     "server": 240.0,

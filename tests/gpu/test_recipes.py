@@ -1,0 +1,70 @@
+"""Recipes on a CUDA device: joint ops, recaches, keys that are turned as they are read, all by the device's kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cluster.cell.outbox import ClientMessage, SegmentOut
+from cluster.render import render
+from longtake.core.events import CueRequest, Open
+from longtake.core.flow import Pace
+from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.recipes import shipped
+from tests.workers.model_dir import write_model
+from workers.models.api import Compute
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; none is here"),
+]
+
+CPU, FLOAT32 = Compute(), Compute(device="cuda")
+BFLOAT16 = Compute(device="cuda", dtype="bfloat16")
+PICTURES = 73
+CUE_BLOCK = 4
+RECIPES = ["hiar-hybrid", "longlive", "longlive-infinite", "ca2-vdm", "rolling", "cmdm"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model")
+    return tmp_path / "model"
+
+
+async def pictures(model: Path, recipe: str, compute: Compute) -> NDArray[np.int16]:
+    """All pictures of a stream by a recipe that ships, with a cue once its window is full, as one flat array."""
+    parts: list[bytes] = []
+
+    def tell(message: ClientMessage) -> None:
+        if isinstance(message, SegmentOut):  # raw has no header
+            parts.append(message.data)
+
+    request = Open(
+        now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4, recipe=recipe,
+        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0, decoder=DecoderKind.FULL),
+        cues=(CueRequest(cue=CueId("cue"), prompt="a blue box", block=CUE_BLOCK),),
+    )  # fmt: skip
+    await render(model, request, tell, compute=compute, recipe=shipped()[recipe])
+    assert parts
+    return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
+
+
+async def test_cuda_float32_shows_the_pictures_of_each_recipe_and_no_other(model: Path) -> None:
+    on_cpu = {recipe: await pictures(model, recipe, CPU) for recipe in [*RECIPES, "clean"]}
+    for recipe in RECIPES:
+        on_gpu = await pictures(model, recipe, FLOAT32)
+        apart = {each: float(np.abs(made - on_gpu).mean()) for each, made in on_cpu.items()}
+        others = min(value for each, value in apart.items() if each != recipe)
+        assert apart[recipe] < others / 4, f"{recipe}: {apart}"
+
+
+@pytest.mark.parametrize("recipe", ["longlive-infinite", "rolling"])
+async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(model: Path, recipe: str) -> None:
+    first, second = await pictures(model, recipe, BFLOAT16), await pictures(model, recipe, BFLOAT16)
+    assert np.array_equal(first, second)
+    assert np.abs(first - await pictures(model, recipe, CPU)).mean() < 25
