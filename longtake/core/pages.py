@@ -21,6 +21,10 @@ before it is still read, or in the same forward.
 Renewals. A lane may commit blocks of its window anew (recipe/renewals.py), so pages of sinks may be written again, and
 they may be other frames from then on. Shared pages are left to the others as in a claim.
 
+Memory. Where what leaves the window is folded (recipe/memory.py), a claim says of which pages into which: the pages of
+the memory are written anew, and those in the slots of the block are read for the last time. Only the claim that is the
+first of its block does, so no fold is done twice. There is no spare block there.
+
 Rebuilding. A table whose lane is built again from the journal knows from which block on its pages were written
 (`rebuilt_from`, and the blocks of the sinks before): a block reads no others, because what lies there is somebody
 else's. It reads fewer pages than it would in a stream that was never disturbed, until its window holds nothing older.
@@ -41,7 +45,7 @@ from typing import TypeVar
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
-from longtake.core.work import PageId, Pages
+from longtake.core.work import FoldWork, PageId, Pages
 
 _Each = TypeVar("_Each")
 
@@ -120,6 +124,14 @@ class PageTable:
         frames = self.window.frames(block)
         return [frame for frame in frames if frame in moved or not lead <= blocks.block_of(frame) < start]
 
+    def folds(self, block: int) -> bool:
+        """Whether what `block` writes over is folded first: all of that must have been written."""
+        window, blocks = self.window, self.window.blocks
+        if not window.folds_before(block):
+            return False
+        gone = range(self.rebuilt_lead, self.rebuilt_from)
+        return not any(blocks.block_of(frame) in gone for frame in window.leaving(block))
+
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
         if self._slots_of != block:  # asked by the claim, by each denoise op and by each commit of a block
@@ -168,13 +180,14 @@ class PagePool:
         self._mapped.update(pages)
         return PageTable(window, pages[: window.slots], spare=pages[window.slots :])
 
-    def claim(self, table: PageTable, block: int) -> None:
+    def claim(self, table: PageTable, block: int) -> tuple[FoldWork, ...]:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.
 
-        `block` is the one after the last one claimed, or that one again.
+        `block` is the one after the last one claimed, or that one again. Returns what is to be folded before anything
+        is written to those pages.
         """
         if block < table.claimed:
-            return
+            return ()
         gone = max(0, len(table.left) - self.claims_in_flight + 1)
         for pages in table.left[:gone]:
             self._unmap_all(pages)
@@ -186,11 +199,26 @@ class PagePool:
                 left.append(page)
             elif spare:
                 own[index], spare[index] = spare[index], page
+        folds = self._fold(table, before, left) if table.folds(block) else ()
         table.claimed = block + 1
         table.before, table.left = before, (*table.left[gone:], tuple(left))
         if left or spare:
             table.put(tuple(own), block)
             table.spare = tuple(spare)
+        return folds
+
+    def _fold(self, table: PageTable, leaving: Sequence[PageId], left: list[PageId]) -> tuple[FoldWork, ...]:
+        """Fold the memory of a table with the pages that leave it; those that it shares are left to the others."""
+        pages, slots = list(table.pages), table.window.memory_slots
+        read = (*(pages[slot] for slot in slots), *leaving)
+        for slot in slots:
+            if self._spares.get(pages[slot]):
+                left.append(pages[slot])
+                pages[slot] = self._leave(pages[slot])
+        table.pages, size = tuple(pages), len(read) // len(slots)
+        return tuple(
+            [FoldWork(reads=read[number * size :][:size], write=pages[slot]) for number, slot in enumerate(slots)]
+        )
 
     def renew(self, table: PageTable, blocks: Iterable[int]) -> None:
         """Make sure that only this table has the pages of these blocks; no op that names any of them is in flight."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.memory import Memory, OnLeave
 from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -36,6 +37,9 @@ class RecipeFields:
     shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
+    memory_frames: int = 0
+    on_leave: OnLeave = OnLeave.DROP
+    fold_frames: int = 0
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -52,5 +56,6 @@ class RecipeFields:
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
+            memory=Memory(on_leave=self.on_leave, fold_frames=self.fold_frames),
             block_limit=self.block_limit,
         )

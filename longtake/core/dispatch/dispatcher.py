@@ -25,7 +25,7 @@ from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
-from longtake.core.work import Role, Ticket, Work, WorkerId
+from longtake.core.work import FoldWork, Role, Ticket, Work, WorkerId
 
 Orders = list[Dispatch | PrepareStream | StepsSettled]
 """What workers are handed, and what was settled with it; forks have their slots filled between dispatches."""
@@ -166,8 +166,14 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
     session, op = owned[0]
     if op.kind is Kind.DECODE:
         return decode_work(op, session)
-    for session, op in owned:
-        lane = session.graph.chain_of(op).lane or 0
-        if session.renewal(op) is None:
-            worker.pool.claim(session.place.tables[lane], op.block)
-    return tuple([forward_work(op, session, worker) for session, op in owned])
+    folds = [_claimed(worker, session, op) for session, op in owned]
+    return tuple(
+        [forward_work(op, session, worker, folded) for (session, op), folded in zip(owned, folds, strict=True)]
+    )
+
+
+def _claimed(worker: Worker, session: Session, op: Op) -> tuple[FoldWork, ...]:
+    """Claim the pages of a forward's block; returns what is to be folded before it."""
+    if session.renewal(op) is not None:
+        return ()
+    return worker.pool.claim(session.place.tables[session.graph.chain_of(op).lane or 0], op.block)

@@ -12,6 +12,7 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.memory import DROPPING, Memory
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.steps import StepPlan
@@ -27,6 +28,7 @@ class Recipe:
     context: Context
     positions: Positions = field(default_factory=Positions)
     cues: CuePolicy = SWAPPING
+    memory: Memory = DROPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -85,13 +87,22 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
+        memory = self.context.memory_frames
+        sinks = self.sink_frames + memory
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
-        ring = None if self.window_frames is None else self.window_frames - self.sink_frames
+        ring = None if self.window_frames is None else self.window_frames - sinks
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
         behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
-        sinks = self.sink_frames
-        return Window(blocks=self.blocks, size=size, sinks=sinks, ring=ring, behind=behind, is_renewed=is_renewed)
+        return Window(
+            blocks=self.blocks,
+            size=size,
+            sinks=sinks,
+            ring=ring,
+            behind=behind,
+            is_renewed=is_renewed,
+            memory=memory,
+        )
 
     @property
     def renewing(self) -> Renewing:
@@ -110,8 +121,9 @@ class Recipe:
 
     @property
     def history_blocks(self) -> int:
-        """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.window.size - self.sink_frames - self.blocks.frames)
+        """Past blocks that reach into the window of a block (H), or that are folded as it begins."""
+        own = 0 if self.memory.folds else self.blocks.frames
+        past_frames = max(0, self.window.size - self.window.sinks - own)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -166,6 +178,7 @@ class Recipe:
             **{name: value for name, value in later.items() if value is not None},
             **self._lists(),
             **self.cues.further(),
+            **self.memory.further(),
         }
 
     def _lists(self) -> dict[str, object]:

@@ -17,6 +17,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.memory import Memory, OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -130,6 +131,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "memory_frames": _Key("memory_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
@@ -142,6 +144,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
+    },
+    "memory": {
+        "on_leave": _Key("on_leave", OnLeave, _words(OnLeave)),
+        "fold_frames": _Key("fold_frames", _whole, "a whole number of latent frames, 2 or more"),
     },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
@@ -183,6 +189,7 @@ _PARTS: Mapping[str, _Part] = {
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
+    "memory": _Part(made=Memory, fields={"on_leave": "on_leave", "fold_frames": "fold_frames"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

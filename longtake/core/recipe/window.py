@@ -10,6 +10,10 @@ for bit it is not (floating-point sums are not associative).
 Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
 all the same, by (f - sinks) mod ring.
+
+Memory (memory.py). The last of the sinks' slots may be those of the memory: what lies there are the first frames behind
+the sinks until the first fold, and then what was folded. Nothing else is different: a page of memory is named by the
+frame whose slot it has, and read in that place.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ class Window:
     size: int
     """Frames that a block reads at most: the whole window, or all of a finite stream that is shorter or has none."""
     sinks: int
-    """The first frames of a stream, which every block reads."""
+    """The first frames of a stream, which every block reads; those of the memory's slots, the last ones, among them."""
     ring: int | None
     """Frames of the window in which later ones take turns; None if no frame ever leaves."""
     behind: int = 0
@@ -37,6 +41,8 @@ class Window:
     """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
     is_renewed: bool = False
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
+    memory: int = 0
+    """How many of the sinks' slots hold what was folded."""
 
     @property
     def slots(self) -> int:
@@ -102,8 +108,24 @@ class Window:
         They are the whole state of a lane at the boundary before that block.
         """
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
+        if self.folds_before(block):  # what the block writes over is folded first
+            return tuple(range(self.slots))
         return tuple(slot for slot in range(min(end, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""
-        return not self.is_renewed and (self.ring is None or slot < self.sinks)
+        return not self.is_renewed and (self.ring is None or slot < self.sinks - self.memory)
+
+    @property
+    def memory_slots(self) -> range:
+        """The slots of the memory."""
+        return range(self.sinks - self.memory, self.sinks)
+
+    def folds_before(self, block: int) -> bool:
+        """Whether frames leave the window as `block` begins, and are folded."""
+        return self.memory > 0 and self.blocks.own(block).stop > self.sinks + (self.ring or 0)
+
+    def leaving(self, block: int) -> range:
+        """The frames that `block` writes over, if some leave as it begins."""
+        own = self.blocks.own(block)
+        return range(own.start - (self.ring or 0), own.stop - (self.ring or 0))

@@ -25,16 +25,16 @@ def in_order(recipe: Recipe, frames: Sequence[int], sinks: Sequence[int]) -> lis
     """Frames as their keys are presented: sinks first, the others by the places in which they take turns."""
     if recipe.window_frames is None:
         return sorted(frames)
-    ring = recipe.window_frames - recipe.sink_frames
+    ring = recipe.window_frames - len(sinks)
     others = [frame for frame in frames if frame not in sinks]
-    place = {frame: (frame - recipe.sink_frames) % ring for frame in others}
+    place = {frame: (frame - len(sinks)) % ring for frame in others}
     assert len(set(place.values())) == len(others), "two frames are in one place"
     return [*sorted(set(frames) & set(sinks)), *sorted(others, key=place.__getitem__)]
 
 
 def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
-    """The sinks after recaches before these blocks."""
-    sinks = list(range(recipe.sink_frames))
+    """The sinks after recaches before these blocks, and the frames whose slots are those of the memory."""
+    sinks = list(range(recipe.sink_frames + recipe.context.memory_frames))
     window = recipe.window_frames
     if window is None or recipe.cues.change not in (CueRule.WINDOW, CueRule.JOINT) or recipe.cues.keep_sinks:
         return sinks
@@ -49,7 +49,7 @@ def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
     window, end, sinks = recipe.window_frames, recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
     past = list(range(end))
     if window is not None and end > window:
-        past = [frame for frame in past if frame in sinks or frame >= end - (window - recipe.sink_frames)]
+        past = [frame for frame in past if frame in sinks or frame >= end - (window - len(sinks))]
     return in_order(recipe, past, sinks)
 
 
