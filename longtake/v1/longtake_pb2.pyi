@@ -569,7 +569,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "usual_steps", "first_steps", "first_blocks", "shed")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "memory_frames", "fold_frames", "usual_steps", "first_steps", "first_blocks", "shed")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -584,6 +584,8 @@ class Recipe(_message.Message):
     BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
     CUE_RULE_FIELD_NUMBER: _ClassVar[int]
     KEEP_SINKS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    FOLD_FRAMES_FIELD_NUMBER: _ClassVar[int]
     USUAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -602,11 +604,13 @@ class Recipe(_message.Message):
     both_ways: bool
     cue_rule: CueRule
     keep_sinks: bool
+    memory_frames: int
+    fold_frames: int
     usual_steps: _containers.RepeatedScalarFieldContainer[int]
     first_steps: _containers.RepeatedScalarFieldContainer[int]
     first_blocks: int
     shed: _containers.RepeatedCompositeFieldContainer[StepList]
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., memory_frames: _Optional[int] = ..., fold_frames: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
 
 class StepList(_message.Message):
     __slots__ = ("steps",)

@@ -14,6 +14,7 @@ from longtake.core.work import (
     DecoderKind,
     DecodeWork,
     DispatchNumber,
+    FoldWork,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -89,6 +90,16 @@ TURNED = changed(forward(Kind.DENOISE, FromNoise(), 0.5), positions=(8, 2**40), 
 """Keys that are stored without their time."""
 
 
+FOLDING = replace(
+    TURNED,
+    folds=(
+        FoldWork(reads=(PageId(1), PageId(0), PageId(7)), write=PageId(1)),
+        FoldWork(reads=(PageId(2), PageId(3), PageId(4)), write=PageId(9)),
+    ),
+)
+"""What is folded before the forward."""
+
+
 def noisy(work: ForwardWork) -> ForwardWork:
     """The op, which adds noise to what it starts from."""
     return replace(work, times=replace(work.times, noised=Noised(0.2083333283662796, 4)))
@@ -117,6 +128,7 @@ DECODE = DecodeWork(
                 Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
             ),
         ),
+        Task(sequence=DispatchNumber(6), order=(Forward(work=FOLDING),)),
         Task(sequence=DispatchNumber(5), order=(Forward(work=TURNED), Forward(work=changed(TURNED, read_turns=())))),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
