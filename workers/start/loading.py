@@ -114,8 +114,8 @@ class LoadedWorker:
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        joint = [(subject.by(each), each.joint.live) for each in (info.recipe, *spec.recipes) if each.joint]
-        sizes = [*((each, limit) for each in subjects.values()), *joint]
+        together = [(subject.by(each), each.most_together) for each in (info.recipe, *spec.recipes)]
+        sizes = [*((each, limit) for each in subjects.values()), *together]
         peak_bytes = max(forward_peak_bytes(each, size) for each, size in sizes)
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
