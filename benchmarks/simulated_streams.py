@@ -34,10 +34,15 @@ class _Lane:
     info: ModelInfo
     reach: Reach
     frames: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    begun: int = -1
+    """The last block of which anything was done here."""
 
     def run(self, latents: bytes, text: bytes, timestep: float, block: int) -> tuple[bytes, ...]:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
         recipe = self.info.recipe
+        if block > self.begun:
+            self.begun = block
+            self._fold(block)
         own, seen = recipe.blocks.own(block), self._seen(block)
         blank = arithmetic.no_pages(1, self.reach)[0]
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])
@@ -46,6 +51,18 @@ class _Lane:
         kept = arithmetic.pages_of(values, places.keys)
         self.frames.update(zip(own, kept, strict=True))
         return values
+
+    def _fold(self, block: int) -> None:
+        """Make one of each k frames of the memory and of those that have no room beside this block (ConvKV)."""
+        recipe, own = self.info.recipe, self.info.recipe.blocks.own(block)
+        window, k, memory = recipe.window_frames, recipe.memory.fold_frames, recipe.context.memory_frames
+        if not k or window is None or own.stop <= window:
+            return
+        names = range(recipe.sink_frames, recipe.sink_frames + memory)  # it is called by the frames that it began with
+        gone = range(own.start - (window - names.stop), own.stop - (window - names.stop))
+        pages = [self.frames[frame] for frame in (*names, *gone)]
+        made = [arithmetic.folded(np.stack(pages[start : start + k])) for start in range(0, k * memory, k)]
+        self.frames.update(zip(names, made, strict=True))
 
     def run_together(self, ops: Sequence[_Op], text: bytes) -> list[bytes]:
         """What leaves the last layer of each of these ops, which are one forward: in a layer all write, then read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.memory import Memory, OnLeave
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -56,6 +56,6 @@ class RecipeFields:
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
-            memory=Memory(on_leave=self.on_leave, fold_frames=self.fold_frames),
+            memory=MemoryPolicy(on_leave=self.on_leave, fold_frames=self.fold_frames),
             block_limit=self.block_limit,
         )

@@ -46,9 +46,13 @@ class SimulatedLanes:
     def batch(self, orders: Sequence[Forward]) -> list[bytes]:
         """Ops of one dispatch; the outputs that are sent, in order. See `forward`."""
         found: dict[int, list[bytes]] = {}
-        self._fold(orders)
         for part in apart(orders):
-            found |= zip(part, self._together([orders[item] for item in part]), strict=True)
+            if len(part) == 1:
+                found[part[0]] = self.forward(orders[part[0]])
+                continue
+            forwards = [orders[item] for item in part]
+            self._fold(forwards)
+            found |= zip(part, self._together(forwards), strict=True)
         return [output for item in sorted(found) for output in found[item]]
 
     def forward(self, order: Forward) -> list[bytes]:

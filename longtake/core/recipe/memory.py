@@ -45,7 +45,7 @@ class OnLeave(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class MemoryPolicy:
     """How the memory of a stream is made."""
 
     on_leave: OnLeave = OnLeave.DROP
@@ -74,5 +74,5 @@ class Memory:
             raise InvalidField("recipe.fold_frames", self.fold_frames, allowed)
 
 
-DROPPING = Memory()
+DROPPING = MemoryPolicy()
 """What becomes of frames where nothing is said."""

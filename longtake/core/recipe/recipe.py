@@ -12,7 +12,7 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
-from longtake.core.recipe.memory import DROPPING, Memory
+from longtake.core.recipe.memory import DROPPING, MemoryPolicy
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.steps import StepPlan
@@ -28,7 +28,7 @@ class Recipe:
     context: Context
     positions: Positions = field(default_factory=Positions)
     cues: CuePolicy = SWAPPING
-    memory: Memory = DROPPING
+    memory: MemoryPolicy = DROPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 

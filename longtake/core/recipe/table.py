@@ -17,7 +17,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.memory import Memory, OnLeave
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -189,7 +189,7 @@ _PARTS: Mapping[str, _Part] = {
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
-    "memory": _Part(made=Memory, fields={"on_leave": "on_leave", "fold_frames": "fold_frames"}, least={}),
+    "memory": _Part(made=MemoryPolicy, fields={"on_leave": "on_leave", "fold_frames": "fold_frames"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

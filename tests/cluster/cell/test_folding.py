@@ -53,8 +53,8 @@ async def test_streams_that_fold_are_the_oracles_alone_and_batched_through_cues(
         engine.scheduler.check()
     blocks = model_info().geometry.divided(recipe.blocks).blocks_for(PICTURES)
     assert hashes.of("s") == expected_hashes(model, {0: PROMPT, 3: OTHER}, 7, blocks, recipe)
-    works = [each for each in hashes.effects if isinstance(each, Dispatch) and not isinstance(each.work, DecodeWork)]
-    folds = [work for dispatch in works for work in dispatch.work if work.folds]
+    works = [each.work for each in hashes.effects if isinstance(each, Dispatch)]
+    folds = [work for batch in works if not isinstance(batch, DecodeWork) for work in batch if work.folds]
     first = 1 + ((recipe.window_frames or 0) - recipe.blocks.lead) // recipe.blocks.frames
     assert len(folds) == recipe.lane_count * (blocks - first)
 

@@ -11,7 +11,7 @@ import pytest
 from longtake.core.errors import InvalidField
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.memory import Memory, OnLeave
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import FoldWork, PageId
 from tests.core.support.folded import LIVEACT, SIZES, slots
@@ -22,6 +22,14 @@ Nested = Any
 
 def flat(content: Nested) -> list[int]:
     return [frame for each in content for frame in flat(each)] if isinstance(content, tuple) else [content]
+
+
+def a_frame(number: int) -> Nested:
+    return number
+
+
+def together(contents: Sequence[Nested]) -> Nested:
+    return tuple(contents)
 
 
 class Lane:
@@ -55,7 +63,7 @@ class Lane:
 @pytest.mark.parametrize("name", SIZES)
 def test_each_block_reads_what_the_paper_has_in_its_slots(name: str) -> None:
     lane = Lane(SIZES[name])
-    for block, right in enumerate(islice(slots(SIZES[name], int, tuple), 7)):
+    for block, right in enumerate(islice(slots(SIZES[name], a_frame, together), 7)):
         lane.run(block)
         assert lane.seen(block) == right
 
@@ -95,7 +103,7 @@ def test_a_fork_folds_for_itself_what_it_shares_and_neither_sees_what_the_other_
         for block in range(first):
             lane.run(block)
         child = lane.pool.fork(lane.table, first)
-        rows = list(islice(slots(SIZES["pocket"], int, tuple), first + 4))
+        rows = list(islice(slots(SIZES["pocket"], a_frame, together), first + 4))
         for block in range(first, first + 4):
             for table in (lane.table, child):
                 lane.run(block, table)
@@ -120,9 +128,9 @@ def test_a_lane_that_was_rebuilt_folds_nothing_that_was_never_written() -> None:
 def test_what_is_not_folded_is_called_as_it_always_was_and_a_frame_must_divide() -> None:
     plain = LIVEACT.plain()
     assert (plain["memory_frames"], plain["on_leave"], plain["fold_frames"]) == (2, "fold", 5)
-    assert not Memory().further()
+    assert not MemoryPolicy().further()
     with pytest.raises(InvalidField, match="fold_frames"):
-        Memory(on_leave=OnLeave.FOLD, fold_frames=1)
+        MemoryPolicy(on_leave=OnLeave.FOLD, fold_frames=1)
     LIVEACT.memory.check_tokens(45 * 26)
     with pytest.raises(InvalidField, match="divisor of 16"):
         LIVEACT.memory.check_tokens(16)

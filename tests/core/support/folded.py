@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.memory import Memory, OnLeave
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -49,7 +49,7 @@ def folding(
         blocks=BlockPlan(frames=frames, first_frames=first),
         context=Context(level=level, window_frames=window, sink_frames=sinks, memory_frames=memory),
         positions=Positions(stream=Numbering.LISTED),
-        memory=Memory(on_leave=OnLeave.FOLD, fold_frames=k),
+        memory=MemoryPolicy(on_leave=OnLeave.FOLD, fold_frames=k),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +43,11 @@ RECIPES = {
 }
 
 
+def own_weights(model: WanModel, layer: int) -> tuple[Tensor | None, Tensor | None]:
+    """Those of the memory's keys and values in a layer."""
+    return weights_of(model.get_submodule(f"blocks.{layer}.self_attn"))
+
+
 def geometry(recipe: Recipe) -> Geometry:
     return INFO.geometry.divided(recipe.blocks)
 
@@ -53,7 +59,7 @@ def network(kernel: int = 0) -> WanModel:
     if kernel:
         model.suit(lambda name: (INFO.dit.dim, 1, kernel) if "memory_proj" in name else None)
         for layer in model.layers:
-            for weight in weights_of(model.blocks[str(layer)].self_attn):
+            for weight in own_weights(model, layer):
                 assert weight is not None
                 weight.data = 1 / kernel + 0.2 * torch.randn_like(weight)
     return model.requires_grad_(False)
@@ -99,9 +105,7 @@ def equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 def test_the_worker_is_the_oracle_to_the_bit_with_the_mean_and_with_weights(name: str, kernel: bool) -> None:
     recipe = RECIPES[name]
     k = recipe.memory.fold_frames if kernel else 0
-    right = by_oracle(
-        recipe, model := network(k), weights=lambda layer: weights_of(model.blocks[str(layer)].self_attn) if k else None
-    )
+    right = by_oracle(recipe, model := network(k), weights=lambda layer: own_weights(model, layer) if k else None)
     assert equal(served(recipe, network(k)), right)
     if kernel:
         assert not equal(right, by_oracle(recipe, network())), "they are not those of the mean"
@@ -122,7 +126,7 @@ def test_pages_become_what_a_convolution_makes_of_their_keys_before_any_rotation
         turn = turns(torch.zeros(1, 1, dtype=torch.int64), grid, INFO.dit)
         stored = torch.stack((rotate(bare[0], turn), bare[1]))
         made = model.fold(1, stored, grid)
-        for unit, weight in enumerate(weights_of(model.blocks["1"].self_attn)):
+        for unit, weight in enumerate(own_weights(model, 1)):
             row_1ET = bare[unit].double().flatten(0, 1).flatten(1).t().unsqueeze(0)
             kernel_E1K = torch.full((INFO.dit.dim, 1, pages), 1 / pages) if weight is None else weight
             right = F.conv1d(row_1ET, kernel_E1K.double(), stride=pages, groups=INFO.dit.dim)[0].t().contiguous()
@@ -131,7 +135,7 @@ def test_pages_become_what_a_convolution_makes_of_their_keys_before_any_rotation
                 right_LND = rotate(right_LND.float().unsqueeze(0), turn)[0].double()
             assert (made[unit].double() - right_LND).abs().max() < 2e-6
             if weight is None:
-                mean = bare[unit].double().flatten(0, 1).unflatten(0, (tokens, pages)).mean(1)
+                mean = bare[unit].double().flatten(0, 1).view(tokens, pages, heads, channels).mean(1)
                 assert unit == 0 or (made[unit].double() - mean).abs().max() < 2e-6
 
 
@@ -139,7 +143,7 @@ def test_a_fold_by_one_over_k_is_the_mean_of_k_neighbours() -> None:
     frames = [torch.randn(1, 8, 2, 6) for _ in range(4)]
     made = compressed(frames, torch.full((12, 1, 4), 0.25))
     assert torch.equal(made, compressed(frames, None))
-    assert torch.allclose(made, torch.cat(frames, 1).unflatten(1, (8, 4)).mean(2), atol=1e-6)
+    assert torch.allclose(made, torch.cat(frames, 1).view(1, 8, 4, 2, 6).mean(2), atol=1e-6)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -238,21 +242,20 @@ def test_a_fold_that_cannot_be_done_fails_its_own_op_and_no_other() -> None:
     assert not report.outputs[0] and report.outputs[1]
 
 
-def test_weights_of_the_memory_are_read_from_a_checkpoint_that_has_them(tmp_path: pytest.TempPathFactory) -> None:
-    folder = tmp_path  # type: ignore[assignment]
-    info = write_model(folder)  # type: ignore[arg-type]
-    file = folder / "dit.safetensors"  # type: ignore[operator]
+def test_weights_of_the_memory_are_read_from_a_checkpoint_that_has_them(tmp_path: Path) -> None:
+    info = write_model(tmp_path)
+    file = tmp_path / "dit.safetensors"
     tensors = load_file(file)
     own = {f"blocks.{layer}.self_attn.memory_proj_k.weight": torch.randn(24, 1, 4) for layer in range(2)}
     save_file(tensors | own, file)
-    check_weights(folder, info)  # type: ignore[arg-type]
-    model = load_denoiser(folder, info, Compute(), range(1, 2))  # type: ignore[arg-type]
+    check_weights(tmp_path, info)
+    model = load_denoiser(tmp_path, info, Compute(), range(1, 2))
     assert isinstance(model, WanModel)
-    keys, values = weights_of(model.blocks["1"].self_attn)
+    keys, values = own_weights(model, 1)
     assert keys is not None and torch.equal(keys, own["blocks.1.self_attn.memory_proj_k.weight"]) and values is keys
     save_file(tensors | own | {"blocks.0.self_attn.memory_proj_k.weight": torch.randn(24, 4)}, file)
     with pytest.raises(InvalidField, match="memory_proj_k"):
-        check_weights(folder, info)  # type: ignore[arg-type]
+        check_weights(tmp_path, info)
 
 
 def test_a_turn_by_place_zero_leaves_the_time_of_keys_alone() -> None:

@@ -43,14 +43,14 @@ def fold_pages(kv_UPLND: Tensor, weights: Sequence[Tensor | None], turn: Rotatio
 def one_of_each(x_PLND: Tensor, weight_E1K: Tensor | None) -> Tensor:
     """Tokens [L, N, D], one of each P neighbours among those of P pages."""
     pages, *_, heads, channels = x_PLND.shape
-    groups_LKND = x_PLND.flatten(0, 1).unflatten(0, (-1, pages))
+    groups_LKND = x_PLND.reshape(-1, pages, heads, channels)
     if weight_E1K is None:
         weights_KND = x_PLND.new_full((pages, 1, 1), 1 / pages)
     elif weight_E1K.shape[-1] == pages:
         weights_KND = weight_E1K.float()[:, 0].t().reshape(pages, heads, channels)
     else:
         raise ValueError(f"the model folds {weight_E1K.shape[-1]} frames into one, and the recipe {pages}")
-    total_LND = groups_LKND[:, 0] * weights_KND[0]
+    total_LND: Tensor = groups_LKND[:, 0] * weights_KND[0]
     for place in range(1, pages):
         total_LND = total_LND + groups_LKND[:, place] * weights_KND[place]
     return total_LND
