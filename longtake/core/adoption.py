@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtake.core.errors import Problem
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import CueChange, CueEffect
 from longtake.core.work import CueId, SessionId
 
 
@@ -19,7 +19,7 @@ class PlacedCue:
     cue: CueId | None
     """None for what a fork has from its parent."""
     prompt: str
-    change: CueChange = CueChange.SWAP
+    change: CueEffect = CueChange.SWAP
     """What became of what the stream remembered."""
 
 
@@ -97,7 +97,7 @@ class Adopted:
     """As in Trim."""
     sinks: int
     """As in Trim."""
-    held: tuple[int, int] = (0, 0)
+    held: tuple[tuple[int, int], ...] = ()
     """As in Trim."""
 
 

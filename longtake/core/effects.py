@@ -140,8 +140,8 @@ class Trim:
     floors: tuple[int, ...]
     """For the latents that enter step 1, 2, …: those of blocks before this one may go, but for the sinks'."""
     sinks: int
-    """The first blocks, this many, are kept whatever the floors say; so are those from `held[0]` up to `held[1]`."""
-    held: tuple[int, int] = (0, 0)
+    """The first blocks, this many, are kept whatever the floors say; so are those in the ranges of `held`."""
+    held: tuple[tuple[int, int], ...] = ()
     versions: tuple[int, ...] = ()
     """Versions of its conditioning that nothing reads any more."""
 
