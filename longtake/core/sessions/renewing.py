@@ -12,8 +12,6 @@ wrote them last, or as they were first.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from longtake.core.recipe.cues import Back, CueChange
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.recipe.window import Window
@@ -21,6 +19,7 @@ from longtake.core.sessions import scenes
 from longtake.core.sessions.prompts import Turn, recaches
 from longtake.core.sessions.replay import Stretch
 from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.scenes import Rebuild
 from longtake.core.sessions.session import Session
 
 
@@ -60,21 +59,11 @@ def window(session: Session, lane: int) -> Window:
     return graph.renewing.moved(turns[-1].block) if turns else graph.window
 
 
-class Rebuild(NamedTuple):
-    """What is to be done once more for a lane that was lost."""
-
-    lead: tuple[Stretch, ...]
-    """For its sinks, where its window does not go back to them."""
-    body: tuple[Stretch, ...]
-    """For its window."""
-
-
 def rebuild(session: Session, lane: int, retention: Retention) -> Rebuild:
     """What a lane is rebuilt by, from what is kept."""
     graph, until, reach = session.graph, session.progress.done[session.graph.sealing[lane]], retention.lane_blocks
     if graph.shots.can_cut:
-        shots, body_of_shot = scenes.stretches(session, until, retention)
-        return Rebuild(shots, (body_of_shot,))
+        return scenes.rebuild(session, lane, retention)
     renewing, turns = graph.renewing, passed(session, lane)
     start, sinks = max(0, until - reach), range(graph.sink_blocks)
     last = next((turn for turn in reversed(turns) if turn.block > start), None)

@@ -86,7 +86,8 @@ class Retention:
     @cached_property
     def lane_blocks(self) -> int:
         """Blocks before its boundary that a lane is rebuilt from: the H L that it depends on, or H alone."""
-        return self.graph.recipe.history_blocks * self._layers
+        blocks = self.graph.recipe.history_blocks * self._layers
+        return max(1, blocks) if self.graph.shots.can_cut else blocks  # the last one, for what is in sight of it
 
     @property
     def _layers(self) -> int:

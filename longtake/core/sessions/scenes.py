@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.cues import Back, CueEffect
 from longtake.core.recipe.ops import Op
@@ -64,13 +66,22 @@ def renewal(session: Session, block: int) -> Renewal | None:
     )
 
 
-def stretches(session: Session, until: int, retention: Retention) -> tuple[tuple[Stretch, ...], Stretch]:
-    """What a lane at the boundary before `until` is rebuilt from: sinks and shots, and the blocks of its window.
+class Rebuild(NamedTuple):
+    """What is to be done once more for a lane that was lost."""
 
-    Of each shot, back to where the oldest that the window remembers have seen, that is its first block, and before it
-    what was committed anew.
+    lead: tuple[Stretch, ...]
+    """For its sinks, and the first blocks of shots, where its window does not go back to them."""
+    body: tuple[Stretch, ...]
+    """For its window."""
+
+
+def rebuild(session: Session, lane: int, retention: Retention) -> Rebuild:
+    """What a lane of a story is rebuilt by.
+
+    Of each shot, as far back as the present one depends on any, that is the first block, and before it what was
+    committed anew there.
     """
-    graph = session.graph
+    graph, until = session.graph, session.progress.done[session.graph.sealing[lane]]
     sinks, shots = min(graph.sink_blocks, until), [shot for shot in session.story.shots if shot.first < until]
     lead = [Stretch(range(sinks))]
     for shot in shots[-(retention.shots_back + 1) :]:
@@ -81,4 +92,8 @@ def stretches(session: Session, until: int, retention: Retention) -> tuple[tuple
             lead.append(Stretch(range(shot.first, shot.first + 1)))
     begun = shots[-1].first + 1 if shots else 0
     start = max(until - retention.lane_blocks, begun, sinks)
-    return tuple(lead), Stretch(range(start, until))
+    body = [Stretch(range(start, until))]
+    is_renewed = session.progress.again.renewed.get(lane) == until
+    if is_renewed and (again := renewal(session, until)) is not None:
+        body.append(Stretch(again.blocks, again))
+    return Rebuild(tuple(lead), tuple(body))
