@@ -21,6 +21,9 @@ class PlacedCue:
     prompt: str
     change: CueEffect = CueChange.SWAP
     """What became of what the stream remembered."""
+    shot: int = 0
+    """Of what a fork has from its parent: the number of the shot that its block belongs to. What was cut before the
+    oldest of these may not be known any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,6 +188,8 @@ class Emit:
     """Denoising steps that the block took; 0: it was given, or it is not known any more."""
     load: int = 0
     """Under which load that was: above 0 they are fewer than usual."""
+    shot: int = 0
+    """Number of the shot that the block belongs to."""
     slack_s: float | None = None
     """How long before its first picture is due it leaves; below 0 it is late; None if nothing is due yet, or ever."""
 
@@ -199,6 +201,8 @@ class CueAccepted:
     block: int
     first_picture: int
     prompt: str
+    shot: int | None = None
+    """Number of the shot that begins with it; None if none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,12 +90,11 @@ RULES = (
     Rule(
         name="window too small",
         first=("window_frames",),
-        second=("frames_per_block", "sink_frames", "shot_frames"),
+        second=("frames_per_block", "sink_frames"),
         is_broken=lambda recipe: (
-            recipe.window_frames is not None
-            and recipe.window_frames < recipe.sink_frames + recipe.context.shot_frames + recipe.blocks.frames
+            recipe.window_frames is not None and recipe.window_frames < recipe.sink_frames + recipe.blocks.frames
         ),
-        why="the window must hold the sinks, what is remembered of shots, and at least the own block",
+        why="the window must hold the sinks and at least the own block",
     ),
     Rule(
         name="first block too large",

@@ -48,6 +48,17 @@ RULES_OF_SHOTS = (
         why="what is on the shelf is of earlier shots and their prompts, and no recache says what becomes of it",
     ),
     Rule(
+        name="no room beside shots",
+        first=("window_frames",),
+        second=("shot_frames", "sink_frames", "frames_per_block"),
+        is_broken=lambda recipe: (
+            recipe.window_frames is not None
+            and recipe.context.shot_frames > 0
+            and 0 <= recipe.window_frames - recipe.sink_frames - recipe.blocks.frames < recipe.context.shot_frames
+        ),
+        why="the window must hold what is remembered of shots beside the sinks and the own block",
+    ),
+    Rule(
         name="shots that never end",
         first=("shot_frames",),
         second=("cut",),

@@ -72,6 +72,11 @@ class Shot:
 FIRST = Shot()
 
 
+def shot_alone(first: int, number: int) -> Shot:
+    """A shot of which nothing is known that was before."""
+    return Shot(number=number, first=first, known=(Pin(first, number),))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shots:
     """How shots follow one another by one recipe."""

@@ -86,9 +86,9 @@ def accept(session: Session, version: int) -> list[Effect]:
     except CallerFault as error:
         del session.prompts.waiting[version]
         return [RequestRefused(session=session.id, cue=request.cue, problem=error.problem)]
-    effects: list[Effect] = [_accepted(session, request.cue, block, request.prompt)]
     earlier = session.prompts.take(version, block=block)
     session.story.retell(session.graph.shots, session.prompts.turns, block)
+    effects: list[Effect] = [_accepted(session, request.cue, block, request.prompt)]
     if earlier is not None and earlier.cue is not None:
         effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
     return effects
@@ -102,7 +102,9 @@ def told_again(session: Session, segment: int) -> list[Effect]:
 
 def _accepted(session: Session, cue: CueId, block: int, prompt: str) -> CueAccepted:
     picture = session.geometry.first_picture(block)
-    return CueAccepted(session=session.id, cue=cue, block=block, first_picture=picture, prompt=prompt)
+    shot = session.story.at(block)
+    number = shot.number if block and shot.first == block else None
+    return CueAccepted(session=session.id, cue=cue, block=block, first_picture=picture, prompt=prompt, shot=number)
 
 
 def forget(session: Session) -> list[Effect]:

@@ -9,11 +9,13 @@ block whose cue has changed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from longtake.core.recipe.shots import FIRST, Shot, Shots, cuts
+from longtake.core.recipe.shots import FIRST, Shot, Shots, cuts, shot_alone
 from longtake.core.sessions.prompts import Turn
+
+_NONE: Mapping[int, int] = {}
 
 
 @dataclass(slots=True)
@@ -27,14 +29,19 @@ class Story:
         """The shot that a block belongs to; the oldest that is known for one before."""
         return self.shots[max(0, bisect_right(self.shots, block, key=lambda shot: shot.first) - 1)]
 
-    def retell(self, rule: Shots, turns: Iterable[Turn], block: int) -> None:
-        """Tell the shots from this block on, where a cue has changed, by the turns of the stream."""
+    def retell(self, rule: Shots, turns: Iterable[Turn], block: int, numbers: Mapping[int, int] = _NONE) -> None:
+        """Tell the shots from this block on, where a cue has changed, by the turns of the stream.
+
+        `numbers` are those of the shots at some blocks, where it is not known how many were before.
+        """
         if not rule.can_cut:
             return
         self.shots = [shot for shot in self.shots if shot.first < max(1, block)]
         for turn in turns:
             if turn.block >= max(1, block) and cuts(turn.change):
-                self.shots.append(rule.next(self.shots[-1], turn.block, turn.change))
+                shot = rule.next(self.shots[-1], turn.block, turn.change)
+                number = numbers.get(turn.block, shot.number)
+                self.shots.append(shot if number == shot.number else shot_alone(turn.block, number))
 
     def inherit(self, parent: Story, before: int) -> None:
         """Take over the shots of another stream, of which this one has everything `before` a block."""

@@ -73,7 +73,7 @@ class Contents:
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
-            recipe, work = self.graph_of(order.work.session).recipe, order.work
+            work = order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
             if renewal is None:
                 self.check_places(work, self._read(work))

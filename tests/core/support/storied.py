@@ -94,8 +94,7 @@ def shots_of(recipe: Recipe, frames: Sequence[int], story: Story) -> dict[int, i
 def standing_in(recipe: Recipe, own: Sequence[int], seen: Sequence[int], story: Story) -> Standing:
     """The places of a block with these own frames: each shot stands so much further on than the one before."""
     further = {
-        frame: recipe.positions.shot_offset * number
-        for frame, number in shots_of(recipe, [*seen, *own], story).items()
+        frame: recipe.positions.shot_offset * number for frame, number in shots_of(recipe, [*seen, *own], story).items()
     }
     if recipe.positions.plain() == "absolute":
         fixed = [frame + further[frame] for frame in own]
