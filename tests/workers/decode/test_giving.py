@@ -46,12 +46,15 @@ def test_latents_are_those_of_the_whole_clip_at_once_and_decode_to_the_pictures(
     assert (back_BCFHW - pixels_BCFHW).abs().mean() < 0.15, "normalised the other way it is above 0.4"
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass
 class Watched:
     """An encoder of which is kept what it was given."""
 
     encoder: LatentEncoder
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     dtype: torch.dtype = torch.float32
     given: list[torch.Size] = field(default_factory=list)
 
