@@ -115,6 +115,13 @@ class Recipe:
         return Renewing(cues=self.cues, window=self.window, most_blocks=self.block_limit or 0)
 
     @property
+    def most_together(self) -> int:
+        """The most ops of one stream that are one forward: of blocks that step together, or are committed anew so."""
+        if self.joint is not None:
+            return self.joint.live
+        return self.window.size // self.blocks.frames if self.cues.change is CueRule.JOINT else 1
+
+    @property
     def page_count(self) -> int:
         """Pages of one lane: as many as its window has slots."""
         return self.window.slots
