@@ -202,12 +202,13 @@ class Speaker:
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
                 steps=emit.steps,
+                shot=emit.shot,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
         return pb.CueAccepted(
             cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.first_picture),
-            prompt=message.prompt, reading=self._reading(message.prompt),
+            prompt=message.prompt, reading=self._reading(message.prompt), shot=message.shot,
         )  # fmt: skip
 
     def _applied(self, message: CueApplied) -> pb.CueApplied:
@@ -250,6 +251,9 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         keep_sinks=recipe.cues.keep_sinks,
         memory_frames=recipe.context.memory_frames,
         fold_frames=recipe.memory.fold_frames,
+        cut=recipe.cues.cut,
+        shot_frames=recipe.context.shot_frames,
+        shot_offset=recipe.positions.shot_offset,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
@@ -208,6 +208,12 @@ class FoldWork:
     reads: tuple[PageId, ...]
     """From the oldest to the newest."""
     write: PageId
+
+    @staticmethod
+    def of(reads: Sequence[PageId], writes: Sequence[PageId]) -> tuple[FoldWork, ...]:
+        """As many pages become each of `writes`, in this order; nothing does if there are none of these."""
+        size = len(reads) // max(1, len(writes))
+        return tuple([FoldWork(reads=tuple(reads[at * size :][:size]), write=page) for at, page in enumerate(writes)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,9 @@ class RecipeFields:
     first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
+    shot_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
     block_limit: int | None = None
     start_blocks: int = 0
     commit_step: int = 0
@@ -40,6 +42,7 @@ class RecipeFields:
     memory_frames: int = 0
     on_leave: OnLeave = OnLeave.DROP
     fold_frames: int = 0
+    cut: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -54,8 +57,8 @@ class RecipeFields:
             ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(stream=self.positions),
-            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
+            positions=Positions(stream=self.positions, shot_offset=self.shot_offset),
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
             memory=MemoryPolicy(on_leave=self.on_leave, fold_frames=self.fold_frames),
             block_limit=self.block_limit,
         )

@@ -46,6 +46,7 @@ from workers.start.probe import (
     Shapes,
     Subject,
     decode_peak_bytes,
+    encode_peak_bytes,
     forward_peak_bytes,
     probe,
     segment_s,
@@ -154,6 +155,8 @@ class LoadedWorker:
         )
         encoder = weights.load_encoder(spec.model, info, spec.compute)
         giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+        if encoder is not None:
+            peak_bytes = max(peak_bytes, encode_peak_bytes(encoder, info.geometry))
         make = partial(
             DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving
         )  # fmt: skip

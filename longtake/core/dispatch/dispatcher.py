@@ -24,6 +24,7 @@ from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import FoldWork, Role, Ticket, Work, WorkerId
 
@@ -174,6 +175,9 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
 
 def _claimed(worker: Worker, session: Session, op: Op) -> tuple[FoldWork, ...]:
     """Claim the pages of a forward's block; returns what is to be folded before it."""
-    if session.renewal(op) is not None:
-        return ()
-    return worker.pool.claim(session.place.tables[session.graph.chain_of(op).lane or 0], op.block)
+    table = session.place.tables[session.graph.chain_of(op).lane or 0]
+    window = scenes.window(session, op.block) if session.graph.shots.can_cut else None
+    if (renewal := session.renewal(op)) is None:
+        return worker.pool.claim(table, op.block, window)
+    table.renew(renewal.window, renewal.block, renewal.blocks)
+    return ()

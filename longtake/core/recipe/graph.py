@@ -47,7 +47,9 @@ class Graph:
         """The first blocks of a stream, whose frames every later one may read, or find in its memory."""
         self.renewing = recipe.renewing
         """How recaches are done."""
-        self.can_renew = self.renewing.is_possible
+        self.shots = recipe.shots
+        """How shots follow one another."""
+        self.can_renew = self.renewing.is_possible or self.shots.can_cut
         """Whether there may be any."""
         self.begins = tuple(
             next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)

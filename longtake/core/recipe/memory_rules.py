@@ -107,5 +107,12 @@ RULES_OF_MEMORY = (
         is_broken=lambda recipe: recipe.memory.folds and recipe.cues.change is not CueRule.SWAP,
         why="a page of memory is no frame that could be committed anew, and what is read beside it must be of its kind",
     ),
+    Rule(
+        name="a cut of what was folded",
+        first=("cut",),
+        second=("on_leave",),
+        is_broken=lambda recipe: recipe.memory.folds and recipe.cues.cut,
+        why="what was folded is of all shots at once, and cannot leave the window with one of them",
+    ),
 )
 """In the order in which they are told."""

@@ -64,6 +64,13 @@ class Positions:
     """The places of all frames of a stream."""
 
     stream: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
+    """So many places more for each cut before a frame (LongLive 2.0): frame f of shot n stands n times as much further
+    on."""
+
+    def __post_init__(self) -> None:
+        if self.shot_offset < 0:
+            raise InvalidField("recipe.shot_offset", self.shot_offset, "0 or more latent frames")
 
     @property
     def turn_reads(self) -> bool:
@@ -75,14 +82,22 @@ class Positions:
         own = window.blocks.own(block)
         match self.stream:
             case Numbering.ABSOLUTE:
-                fixed = tuple(own)
+                further = self.shot_offset * window.shot_of(block) if self.shot_offset else 0
+                fixed = tuple(range(own.start + further, own.stop + further))
             case Cyclic(cyclic=period):
                 fixed = tuple([frame % period for frame in own])
             case Numbering.LISTED:
                 place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
+                if self.shot_offset:
+                    block_of = window.blocks.block_of
+                    place = {at: place[at] + self.shot_offset * window.shot_of(block_of(at)) for at in place}
                 by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
                 return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
         return Places(fixed, fixed, ())
+
+    def further(self) -> dict[str, object]:
+        """The fields that recipes did not always have, where they are not what they were before."""
+        return {"shot_offset": self.shot_offset} if self.shot_offset else {}
 
     def plain(self) -> object:
         """As a file has it."""

@@ -15,6 +15,7 @@ from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.memory import DROPPING, MemoryPolicy
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
+from longtake.core.recipe.shots import Shots
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 
@@ -90,19 +91,28 @@ class Recipe:
         memory = self.context.memory_frames
         sinks = self.sink_frames + memory
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
-        ring = None if self.window_frames is None else self.window_frames - sinks
+        if self.cues.cut:  # then slots are not those of the first frames
+            limits = [self.window_frames]
+        shelf = self.context.shot_frames
+        ring = None if self.window_frames is None else self.window_frames - sinks - shelf
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
-        behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
         return Window(
             blocks=self.blocks,
             size=size,
             sinks=sinks,
+            shelf=shelf,
             ring=ring,
-            behind=behind,
+            behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
             is_renewed=is_renewed,
             memory=memory,
         )
+
+    @property
+    def shots(self) -> Shots:
+        """How shots follow one another."""
+        room, sinks = self.context.shot_frames // self.blocks.frames, self.sink_frames
+        return Shots(can_cut=self.cues.cut, room=room, sinks=sinks, blocks=self.blocks)
 
     @property
     def renewing(self) -> Renewing:
@@ -130,7 +140,7 @@ class Recipe:
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H), or that are folded as it begins."""
         own = 0 if self.memory.folds else self.blocks.frames
-        past_frames = max(0, self.window.size - self.window.sinks - own)
+        past_frames = max(0, self.window.size - self.window.sinks - self.context.shot_frames - own)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -181,6 +191,7 @@ class Recipe:
             "sink_frames": self.sink_frames,
             "positions": self.positions.plain(),
             "block_limit": self.block_limit,
+            **self.positions.further(),
             **self.context.further(),
             **{name: value for name, value in later.items() if value is not None},
             **self._lists(),

@@ -18,7 +18,7 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.memory import MemoryPolicy, OnLeave
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -95,12 +95,12 @@ def _line(value: object) -> str:
     return value
 
 
-def _positions(value: object) -> Positions:
+def _positions(value: object) -> StreamPlaces:
     match value:
         case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
-            return Positions(stream=Cyclic(cyclic=period))
+            return Cyclic(cyclic=period)
         case _:
-            return Positions(stream=Numbering(value))
+            return Numbering(value)
 
 
 def _words(kind: type[Enum]) -> str:
@@ -132,6 +132,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
         "memory_frames": _Key("memory_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "shot_frames": _Key("shot_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
@@ -139,11 +140,13 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {
-        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}"),
+        "shot_offset": _Key("shot_offset", _whole, "a whole number of latent frames, 0 or more"),
     },
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
+        "cut": _Key("cut", _truth, "true or false"),
     },
     "memory": {
         "on_leave": _Key("on_leave", OnLeave, _words(OnLeave)),
@@ -188,7 +191,8 @@ _PARTS: Mapping[str, _Part] = {
         fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
-    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
+    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks", "cut": "cut"}, least={}),
+    "positions": _Part(made=Positions, fields={"positions": "stream", "shot_offset": "shot_offset"}, least={}),
     "memory": _Part(made=MemoryPolicy, fields={"on_leave": "on_leave", "fold_frames": "fold_frames"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")

@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -119,7 +119,7 @@ class CheckedCell:
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
     renewals: dict[tuple[SessionId, Op], OfRenewal] = field(default_factory=dict)
     """Ops in flight that commit a block anew."""
-    asked: dict[tuple[SessionId, CueId], CueChange | None] = field(default_factory=dict)
+    asked: dict[tuple[SessionId, CueId], CueEffect | None] = field(default_factory=dict)
     """What cues have asked for."""
 
     others: dict[str, Recipe] = field(default_factory=dict)
@@ -285,10 +285,16 @@ class CheckedCell:
             CueChange.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else CueChange.RECACHE
         )
         does = self.asked.get((effect.session, effect.cue)) or default
-        blocks = self.contents.recaches.setdefault(effect.session, set())
-        blocks.discard(effect.block)
-        if does is CueChange.RECACHE and effect.block:
-            blocks.add(effect.block)
+        self.contents.told(effect.session, effect.block, does)
+
+    def _check_prompt(self, work: ForwardWork, before: int) -> None:
+        """What is committed anew before a block is by its prompt; that of a shot by the one which the shot began by."""
+        if self.graph_of(work.session).recipe.cues.cut:
+            versions = self.versions.get((work.session, work.block), {work.conditioning.version})
+            assert versions == {work.conditioning.version}, "of another prompt than the shot"
+            return
+        right = self.session(work.session).prompts.turn_at(before)
+        assert (right.block, right.version) == (before, work.conditioning.version), "of another prompt"
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
@@ -345,9 +351,8 @@ class CheckedCell:
             self.renewals.pop((work.session, op), None)
             if renewal is not None:
                 self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
-                right = self.session(work.session).prompts.turn_at(renewal.block)
                 assert isinstance(work, ForwardWork)
-                assert (right.block, right.version) == (renewal.block, work.conditioning.version), "of another prompt"
+                self._check_prompt(work, renewal.block)
             twice = (work.session, op) in self.sent and not is_new
             assert not twice or work.session in self.struck, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
