@@ -30,6 +30,9 @@ class RecipeFields:
     commit_label: float | None = None
     lag: int = 0
     both_ways: bool = False
+    reference_frames: int = 0
+    reference_lead: int = 0
+    reference_stride: int = 1
     usual_steps: tuple[int, ...] = ()
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0
@@ -50,7 +53,11 @@ class RecipeFields:
             ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(stream=self.positions),
+            positions=Positions(
+                stream=self.positions,
+                reference_lead=self.reference_lead,
+                reference_stride=self.reference_stride,
+            ),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
             block_limit=self.block_limit,
         )

@@ -27,7 +27,9 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> No
     session.progress.lose(graph.in_lane[lane])
     plan = renewing.rebuild(session, lane, retention.lane_blocks)
     table.move_sinks(renewing.window(session, lane))
-    if session.progress.run_again(graph.sealing[lane], (*plan.lead, *plan.body)) is not None:
+    if plan.reference and not session.progress.done[graph.sealing[lane]]:
+        session.progress.again.renewed[lane] = 0
+    if session.progress.run_again(graph.sealing[lane], (*plan.reference, *plan.lead, *plan.body)) is not None:
         table.rebuilt_from, table.rebuilt_lead = plan.body[0].blocks.start, graph.sink_blocks if plan.lead else 0
         continuity = retention.continuity(plan.body[0])
         if continuity is not Continuity.EXACT:

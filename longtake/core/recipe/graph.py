@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from longtake.core.recipe.block_steps import BlockSteps, block_steps
-from longtake.core.recipe.chains import chains, clean_chains
+from longtake.core.recipe.chains import chains, clean_chains, reference_chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
 from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.references import REFERENCE
 from longtake.core.recipe.sources import sealing
 
 _REMEMBERED = 256
@@ -35,7 +36,8 @@ class Graph:
         self.window = recipe.window
         self.chains = tuple(chains(recipe))
         self._clean = tuple(clean_chains(recipe, self.chains)) if self.clean_blocks else self.chains
-        self._proven = proven
+        self._before = tuple(reference_chains(recipe, self.chains)) if self.window.references else ()
+        self._proven = self.shapes if proven is None and self._before else proven
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
         self.numbers = range(len(self.chains))
         """The numbers of all chains."""
@@ -60,12 +62,15 @@ class Graph:
         """Number of the chain of decodes."""
         self._lists = {entries: self._steps_of(entries, self.chains) for entries in recipe.steps.lists}
         self._clean_lists = {entries: self._steps_of(entries, self._clean) for entries in recipe.steps.lists}
+        self._steps_before = self._steps_of(recipe.steps.ladder, self._before) if self._before else None
         self.usual = self._lists[recipe.steps.usual_entries]
         """The steps that a block takes as a rule."""
         self.skips = any(steps.skipped for steps in self._lists.values())
         """Whether some blocks take fewer steps than the ladder has."""
         self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
+        self._placed = self.sealing if self._before else ()
+        """The chains that have an op of the reference."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
         )
@@ -111,7 +116,9 @@ class Graph:
 
     def row(self, chain: int, block: int) -> Chain:
         """The chain with this number, as it is for `block`."""
-        return self.chains[chain] if block >= self.clean_blocks else self._clean[chain]
+        if block >= self.clean_blocks:
+            return self.chains[chain]
+        return self._clean[chain] if block >= 0 else self._before[chain]
 
     def number_of(self, op: Op) -> int:
         """The number of the chain that `op` belongs to."""
@@ -127,7 +134,7 @@ class Graph:
         return tuple(
             self.op(need.chain, op.block - need.back)
             for need in self.chain_of(op).needs
-            if op.block - need.back >= self.begun[need.chain]
+            if op.block - need.back >= (self.begun[need.chain] if need.chain not in self._placed else REFERENCE)
         )
 
     def woken_by(self, op: Op) -> tuple[int, ...]:
@@ -141,6 +148,8 @@ class Graph:
 
     def steps_of(self, block: int, load: int = 0) -> BlockSteps:
         """The steps that a block takes which is begun under this load."""
+        if block < 0 and self._steps_before is not None:
+            return self._steps_before
         if block < self.clean_blocks:
             return self._clean_lists[self.recipe.steps.entries(max(0, block - self.given_blocks), load)]
         return self._lists[self.recipe.steps.entries(block - self.given_blocks, load)] if self.skips else self.usual
@@ -167,18 +176,18 @@ class Graph:
 
     def shape(self, block: int) -> tuple[int, int]:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
-        own = self.blocks.own(block)
-        return len(own), min(own.stop, self.window.size)
+        return len(self.window.own(block)), self.window.count(block)
 
     def is_proven(self, shape: tuple[int, int]) -> bool:
         """Whether workers have tried batches of this shape: they try those of the recipe that they serve, and what is
-        given may divide the frames of a stream otherwise, until its window is full."""
+        given may divide the frames of a stream otherwise, until its window is full. The reference has a shape of its
+        own."""
         return self._proven is None or shape in self._proven
 
     @property
     def shapes(self) -> frozenset[tuple[int, int]]:
         """The shapes of all blocks."""
-        return frozenset(map(self.shape, range(self.blocks.block_of(self.window.size - 1) + 1)))
+        return frozenset(map(self.shape, range(self.blocks.block_of(self.window.span - 1) + 1)))
 
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""

@@ -85,13 +85,22 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
-        limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
-        ring = None if self.window_frames is None else self.window_frames - self.sink_frames
+        before, limit = self.context.reference_frames, self.block_limit
+        limits = [self.window_frames, None if limit is None else before + self.blocks.first_frame(limit)]
+        ring = None if self.window_frames is None else self.window_frames - self.sink_frames - before
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
         behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
         sinks = self.sink_frames
-        return Window(blocks=self.blocks, size=size, sinks=sinks, ring=ring, behind=behind, is_renewed=is_renewed)
+        return Window(
+            blocks=self.blocks,
+            size=size,
+            sinks=sinks,
+            ring=ring,
+            behind=behind,
+            is_renewed=is_renewed,
+            references=before,
+        )
 
     @property
     def renewing(self) -> Renewing:
@@ -111,7 +120,7 @@ class Recipe:
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.window.size - self.sink_frames - self.blocks.frames)
+        past_frames = max(0, self.window.span - self.sink_frames - self.blocks.frames)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -163,6 +172,7 @@ class Recipe:
             "positions": self.positions.plain(),
             "block_limit": self.block_limit,
             **self.context.further(),
+            **self.positions.further(),
             **{name: value for name, value in later.items() if value is not None},
             **self._lists(),
             **self.cues.further(),

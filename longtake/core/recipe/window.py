@@ -10,6 +10,9 @@ for bit it is not (floating-point sums are not associative).
 Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
 all the same, by (f - sinks) mod ring.
+
+A reference (references.py) takes the first slots, and comes first in the canonical order: its frames are -r .. -1, all
+others lie r slots further on, and the ring is r frames shorter.
 """
 
 from __future__ import annotations
@@ -37,6 +40,22 @@ class Window:
     """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
     is_renewed: bool = False
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
+    references: int = 0
+    """Frames of the reference, which every block reads."""
+
+    @property
+    def span(self) -> int:
+        """Frames of the stream itself that a block reads at most."""
+        return self.size - self.references
+
+    @property
+    def reference_frames(self) -> range:
+        """The frames of the reference, which come before all others."""
+        return range(-self.references, 0)
+
+    def own(self, block: int) -> range:
+        """The frames of a block, or those of the reference, which goes by the number -1."""
+        return self.blocks.own(block) if block >= 0 else self.reference_frames
 
     @property
     def slots(self) -> int:
@@ -54,7 +73,7 @@ class Window:
 
     def count(self, block: int) -> int:
         """How many frames, and so pages, `block` reads."""
-        return min(self.blocks.own(block).stop, self.size)
+        return min(self.own(block).stop + self.references, self.size)
 
     def frames(self, block: int) -> tuple[int, ...]:
         """The frames that `block` attends to, its own among them, ascending.
@@ -63,8 +82,9 @@ class Window:
         frame after its last (hiar_spec 2.2).
         """
         end, oldest = self.blocks.own(block).stop, self.oldest(block)
-        sinks = self.sink_frames
-        return tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        sinks, before = self.sink_frames, self.reference_frames
+        seen = tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        return (*before, *seen) if before else seen
 
     def oldest(self, block: int) -> int:
         """The oldest frame that `block` attends to, sinks left out."""
@@ -74,15 +94,19 @@ class Window:
 
     def slot(self, frame: int) -> int:
         """The slot of a lane in which `frame` lives."""
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
-        return self.sinks + (frame - self.sinks) % (self.ring + self.behind)
+            return self.references + frame - self.sinks_from
+        return self.references + self.sinks + (frame - self.sinks) % (self.ring + self.behind)
 
     def order(self, frame: int) -> int:
         """Where the keys of `frame` come in the canonical order, among all that a block reads."""
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
-        return self.sinks + (frame - self.sinks) % self.ring
+            return self.references + frame - self.sinks_from
+        return self.references + self.sinks + (frame - self.sinks) % self.ring
 
     def in_order(self, frames: Iterable[int]) -> list[int]:
         """The slots of these frames, which one block reads, in canonical order."""
@@ -90,11 +114,12 @@ class Window:
 
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
-        own = self.blocks.own(block)
-        if (own.stop <= self.slots and not self.sinks_from) or self.ring is None:
-            return tuple(own)
+        own, before = self.own(block), self.references
+        if (own.stop + before <= self.slots and not self.sinks_from) or self.ring is None or block < 0:
+            return tuple(range(own.start + before, own.stop + before))
         ring, sinks, first = self.ring + self.behind, self.sinks, self.sinks_from
-        return tuple([sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own])
+        slots = [sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own]
+        return tuple([before + slot for slot in slots] if before else slots)
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what is read from `block` on and not written by it, ascending.
@@ -102,8 +127,10 @@ class Window:
         They are the whole state of a lane at the boundary before that block.
         """
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
-        return tuple(slot for slot in range(min(end, self.slots)) if slot not in own)
+        return tuple(slot for slot in range(min(end + self.references, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""
-        return not self.is_renewed and (self.ring is None or slot < self.sinks)
+        if slot < self.references:
+            return True
+        return not self.is_renewed and (self.ring is None or slot < self.references + self.sinks)

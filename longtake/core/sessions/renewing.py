@@ -7,7 +7,8 @@ all else that its next op waits for was sent; the ops are those that seal the la
 
 What a lane holds after a renewal depends on nothing before, sinks that it has kept apart. So a rebuild goes back to the
 last renewal, if that is nearer than what the pages remember; before that come the sinks: as the renewal made them that
-wrote them last, or as they were first.
+wrote them last, or as they were first. Before all of it comes the reference, if the recipe has one: every lane begins
+with it, when the stream begins and when it is rebuilt (recipe/references.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.references import placing
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.recipe.window import Window
 from longtake.core.sessions.prompts import Turn, recaches
@@ -37,6 +39,22 @@ def begin(session: Session, lane: int, renewal: Renewal) -> None:
     session.progress.run_again(session.graph.sealing[lane], (Stretch(renewal.blocks, renewal),), is_renewal=True)
 
 
+def place(session: Session) -> None:
+    """Have every lane of a session that is about to begin commit the reference first, if the recipe has one."""
+    for lane, sealing in enumerate(session.graph.sealing):
+        if reference := _reference(session):
+            session.progress.again.renewed[lane] = 0  # from now on no cue changes the prompt of block 0
+            session.progress.run_again(sealing, reference, is_renewal=True)
+
+
+def _reference(session: Session) -> tuple[Stretch, ...]:
+    """The ops that commit the reference; none while what was given is not here yet."""
+    if not session.graph.window.references or not (session.is_opened or session.request.fork):
+        return ()
+    made = placing(session.graph.window, session.prompts.turn_at(0).version)
+    return (Stretch(made.blocks, made),)
+
+
 def passed(session: Session, lane: int) -> list[Turn]:
     """The recaches behind which a lane is, or is to be once it is rebuilt, oldest first, as far as they are known."""
     block = session.progress.done[session.graph.sealing[lane]]
@@ -54,6 +72,8 @@ def window(session: Session, lane: int) -> Window:
 class Rebuild(NamedTuple):
     """What is to be done once more for a lane that was lost."""
 
+    reference: tuple[Stretch, ...]
+    """Before all else."""
     lead: tuple[Stretch, ...]
     """For its sinks, where its window does not go back to them."""
     body: tuple[Stretch, ...]
@@ -62,6 +82,11 @@ class Rebuild(NamedTuple):
 
 def rebuild(session: Session, lane: int, reach: int) -> Rebuild:
     """What a lane whose pages remember `reach` blocks is rebuilt by."""
+    lead, body = _stretches(session, lane, reach)
+    return Rebuild(_reference(session), lead, body)
+
+
+def _stretches(session: Session, lane: int, reach: int) -> tuple[tuple[Stretch, ...], tuple[Stretch, ...]]:
     graph, until = session.graph, session.progress.done[session.graph.sealing[lane]]
     renewing, turns = graph.renewing, passed(session, lane)
     start, sinks = max(0, until - reach), range(graph.sink_blocks)
@@ -72,11 +97,11 @@ def rebuild(session: Session, lane: int, reach: int) -> Rebuild:
         renewal = renewing.renewal(last.block, last.version)
         body = (Stretch(renewal.blocks, renewal), Stretch(range(last.block, until)))
         if not renewal.kept:
-            return Rebuild((), body)
+            return (), body
     elif writer is None and start <= sinks.stop:
-        return Rebuild((), (Stretch(range(until)),))
+        return (), (Stretch(range(until)),)
     if writer is None:
-        return Rebuild((Stretch(sinks),), body)
+        return (Stretch(sinks),), body
     made = renewing.renewal(writer.block, writer.version)
     blocks = made.blocks if made.is_joint else made.blocks[: len(sinks)]
-    return Rebuild((Stretch(blocks, made),), body)
+    return (Stretch(blocks, made),), body

@@ -131,7 +131,8 @@ class Session:
     @property
     def is_to_encode(self) -> bool:
         """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
-        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+        gives = self.request.given_frames > 0 or self.graph.window.references > 0
+        return gives and self.request.fork is None and self.header is None
 
     @property
     def next_block(self) -> int:
@@ -233,7 +234,8 @@ class Session:
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
         sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
-        versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
+        read = max(sinks, min(1, self.graph.window.references))  # the reference has the prompt of block 0
+        versions = self.prompts.forget_before(self.kept.texts, sinks=read, keep=held.turn)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
         return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)

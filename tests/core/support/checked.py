@@ -289,7 +289,7 @@ class CheckedCell:
         if isinstance(effect, PrepareStream) and effect.encodes:
             graph = self.graph_of(effect.session)
             self.kept.give(effect.session, graph)
-            assert graph.given_blocks, f"nothing was given of {effect.session}"
+            assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
@@ -342,13 +342,13 @@ class CheckedCell:
                 right = self.session(work.session).prompts.turn_at(renewal.block)
                 assert isinstance(work, ForwardWork)
                 assert (right.block, right.version) == (renewal.block, work.conditioning.version), "of another prompt"
-            twice = (work.session, op) in self.sent and not is_new
-            assert not twice or work.session in self.struck, f"{op} was dispatched twice"
+            may_again = is_new or work.session in self.struck or self.is_unbegun(work)
+            assert (work.session, op) not in self.sent or may_again, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             self.void.discard((work.session, op))
             self.replays.discard((work.session, op))
             if again:
-                assert is_new or work.session in self.struck, f"{op} is done once more"
+                assert may_again, f"{op} is done once more"
                 self.replays.add((work.session, op))
             goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
             beside = mates[: mates.index((work.session, op))] if goes_along else []
@@ -372,6 +372,15 @@ class CheckedCell:
                 self.texts.add(text)
         for order in self.images.wanted(dispatch.worker):
             check_quiet(order, works)
+
+    def is_unbegun(self, work: ForwardWork | DecodeWork) -> bool:
+        """Whether it commits the reference to a lane that has begun no block: parked, a stream leaves nothing there."""
+        graph = self.graph_of(work.session)
+        return (
+            work.block < 0
+            and isinstance(work, ForwardWork)
+            and not any((work.session, graph.op(chain, 0)) in self.sent for chain in graph.in_lane[work.lane])
+        )
 
     def _order_of(self, work: ForwardWork | DecodeWork) -> Forward | Decode:
         """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""

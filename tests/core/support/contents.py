@@ -72,7 +72,8 @@ class Contents:
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
             recipe, work = self.graph_of(order.work.session).recipe, order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
-            right = recached(recipe, renewal, passed).reads[work.block] if renewal is not None else None
+            is_recache = renewal is not None and work.block >= 0
+            right = recached(recipe, renewal or 0, passed).reads[work.block] if is_recache else None
             self.check_places(work, read_by(recipe, work.block, passed) if right is None else right)
 
     def check_copy(self, order: PrepareStream) -> None:
@@ -105,6 +106,10 @@ class Contents:
         `works` are one forward: several if they read one another.
         """
         recipe = self.graph_of(works[0].session).recipe
+        if works[0].block < 0:  # the reference reads itself alone
+            self._check_frames(worker, works[0], read_by(recipe, -1, []), dict(self.own_frames(works[0])))
+            assert len(works) == 1
+            return
         right = recached(recipe, block, self.passed(works[0].session, block))
         mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
@@ -166,7 +171,7 @@ class Contents:
     def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
         """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
         graph = self.graph_of(work.session)
-        own = graph.blocks.own(work.block)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
@@ -190,4 +195,6 @@ class Contents:
 
     def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
         """The latent frames of a forward's own block, each with its page."""
-        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
+        return zip(own, work.pages.writes, strict=True)
