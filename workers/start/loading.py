@@ -203,14 +203,14 @@ class LoadedWorker:
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
     def _joint_ops(self, subject: Subject) -> int:
-        """How many ops of one stream may go together, as far as the served recipes want it and all goes well."""
+        """Among how many ops of one stream a commit may be, as far as the served recipes want it and all goes well."""
         wanted = [
             (each.joint.live, each, each.joint) for each in (self._info.recipe, *self._spec.recipes) if each.joint
         ]
         most = 0
         for live, recipe, joint in sorted(wanted, key=lambda each: each[0]):
             if not joint_like_apart(subject.by(recipe), joint):
-                _log.warning("worker %s: %d ops of one stream in one forward give other bits", self._spec.worker, live)
+                _log.info("worker %s: beside %d ops of one stream commits give other bits", self._spec.worker, live - 1)
                 break
             most = live
         return most

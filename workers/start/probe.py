@@ -76,7 +76,8 @@ class Profiles:
     others: Mapping[Shapes, BatchProfile] = field(default_factory=dict)
     """Of those of other recipes."""
     joint_ops: int = 0
-    """The most ops that go together in a served recipe and were tried with success, if all smaller ones were."""
+    """The most ops, a commit among them, that go together in a served recipe and were tried with success, if all
+    smaller ones were."""
 
     @property
     def limit(self) -> int:
@@ -97,7 +98,7 @@ class Profiles:
         )
 
     def __str__(self) -> str:
-        joint = (f"up to {self.joint_ops} ops of one stream together",) if self.joint_ops else ()
+        joint = (f"commits among up to {self.joint_ops} ops of one stream",) if self.joint_ops else ()
         shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, _), each in self.others.items())
         return "; ".join([str(self.own), *shapes, *joint])
 

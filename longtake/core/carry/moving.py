@@ -187,6 +187,7 @@ class Mover:
         session.place = session.place.with_lane(move.lane, target.id, table)
         if session.progress.riding is not None:
             session.progress.riding.carried()
+            session.progress.riding.ride(target.joined.ability)
         target.sessions.add(session.id)
         self._end(move)
         self._done(move)

@@ -100,7 +100,7 @@ class Offers:
         may_be_held = begins and (riding or chain.number == session.graph.first or session.lane_holds)
         if may_be_held and self._is_held(session, chain, block, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
-        if riding is not None and may_be_held:
+        if riding is not None and may_be_held and riding.is_one_of_them(chain.number, block):
             return self._may_go_together(session, riding.ops)
         for need in chain.needs:
             needed, back, _ = need

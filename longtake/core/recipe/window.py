@@ -124,8 +124,11 @@ class Window:
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what is read from `block` on and not written by it, ascending.
 
-        They are the whole state of a lane at the boundary before that block.
+        They are the whole state of a lane at the boundary before that block. Where blocks step together, some
+        iterations begin none: what lies in the slots of the next block may be read until then.
         """
+        if self.behind:
+            return tuple(range(min(self.blocks.own(block).start, self.slots)))
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
         return tuple(slot for slot in range(min(end + self.references, self.slots)) if slot not in own)
 

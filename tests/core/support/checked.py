@@ -86,6 +86,7 @@ class CheckedCell:
     batch_limit: int = 1
     mixes_kinds: bool = True
     chain_length: int = 1
+    joint_ops: int = 64
     numerics: Callable[[WorkerId], str] = lambda _: ""
     """The class of each worker."""
     limits: Limits = field(default_factory=Limits)
@@ -147,7 +148,7 @@ class CheckedCell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         ability = Ability(
-            joint_ops=64,
+            joint_ops=self.joint_ops,
             capacity=capacity,
             batch_limit=self.batch_limit,
             mixes_kinds=self.mixes_kinds,
