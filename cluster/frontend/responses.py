@@ -248,6 +248,9 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
         cue_rule=_CUE_RULES[recipe.cues.change],
         keep_sinks=recipe.cues.keep_sinks,
+        reference_frames=recipe.context.reference_frames,
+        reference_lead=recipe.positions.reference_lead,
+        reference_stride=recipe.positions.reference_stride if recipe.positions.reference_lead else 0,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from longtake.core.effects import Dispatch, Emit, PrepareStream, Refused, RequestRefused
 from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InternalFault, Missed
-from longtake.core.facts import Renewed
+from longtake.core.facts import LaneMoved, Renewed
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
@@ -190,6 +190,22 @@ def test_it_is_there_again_whatever_is_lost_and_when(level: Level, at: int, vict
     cell.run()
     assert cell.closed[session].ending is Ending.COMPLETED
     assert not cell.scheduler.sessions()
+
+
+@pytest.mark.parametrize("level", APART)
+def test_a_lane_that_moves_before_the_stream_begins_takes_it_along(level: Level) -> None:
+    cell = ImageCell(with_reference(recipe(level)), denoisers=3)
+    session = cell.open("s", pictures=90)
+    for lane, worker in enumerate(cell.session(session).place.lanes):
+        cell.move(session, lane, next(view.id for view in cell.fleet if view.id not in (worker, "decode-0")))
+    for _ in range(3 * len(cell.session(session).place.lanes)):  # whatever was copied is not there yet
+        if cell.images.ready:
+            cell.carry_out(cell.images.ready[0])
+    cell.answer()
+    cell.settle()
+    assert cell.closed[session].ending is Ending.COMPLETED
+    assert effects_of(cell, LaneMoved)
+    cell.check_empty()
 
 
 def test_no_cue_changes_the_prompt_that_it_was_committed_with() -> None:
