@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.cell.journal import Journal
 from cluster.cell.landing import Appender, Landing
@@ -332,7 +332,9 @@ class Durability:
             return
         turns, versions = session.prompts.turns, {own for _, own in effect.versions}
         cues: list[Write] = [
-            WriteCue(session=session.id, cue=_cue_of(turn, None)) for turn in turns if turn.version in versions - {0}
+            WriteCue(session=session.id, cue=replace(_cue_of(turn, None), shot=session.story.at(turn.block).number))
+            for turn in turns
+            if turn.version in versions - {0}
         ]
         loads = _loads_of(session, before=session.kin.first_block)
         latents, given = [], list[WriteGiven]()

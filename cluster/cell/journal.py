@@ -115,9 +115,10 @@ class Journal:
             else:
                 gone = list(range(first, floor))
             if entry.held != effect.held:
-                gone += range(max(entry.held[0], effect.sinks), min(entry.held[1], first))
+                for start, end in entry.held:
+                    gone += range(max(start, effect.sinks), min(end, first))
             for block in gone:
-                if not effect.held[0] <= block < effect.held[1]:
+                if not any(start <= block < end for start, end in effect.held):
                     entry.latents.pop((block, step), None)
                     entry.found.pop((block, step), None)
             entry.floors[step] = max(floor, entry.floors.get(step, 0))
@@ -180,5 +181,5 @@ class _Entry:
         """Of what an engine before has left and was not computed again: with which version it was made."""
         self.floors: dict[int, int] = {}
         """For each step, the block up to which latents that enter it were freed."""
-        self.held: tuple[int, int] = (0, 0)
+        self.held: tuple[tuple[int, int], ...] = ()
         """The blocks, first and end, whose latents were not freed with the others."""

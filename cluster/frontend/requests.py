@@ -19,7 +19,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
@@ -340,6 +340,7 @@ _CHANGES: dict[pb.Change, CueChange | None] = {
     pb.CHANGE_UNSPECIFIED: None,
     pb.CHANGE_SWAP: CueChange.SWAP,
     pb.CHANGE_RECACHE: CueChange.RECACHE,
+    pb.CHANGE_CUT: CueChange.CUT,
 }
 
 
@@ -372,10 +373,19 @@ def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
             block = cue.block
         case "time":
             picture = _picture_at(f"{path}.time", cue.time, offer)
+    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=_change(path, cue))
+
+
+def _change(path: str, cue: pb.Cue) -> CueEffect | None:
+    """What a cue does beside changing the prompt; None if it does not say."""
     if cue.change not in _CHANGES:
-        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE or nothing")
-    change = _CHANGES[cue.change]
-    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=change)
+        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE, CHANGE_CUT or nothing")
+    if not cue.HasField("back_to_shot"):
+        return _CHANGES[cue.change]
+    if cue.change not in (pb.CHANGE_UNSPECIFIED, pb.CHANGE_CUT):
+        name = pb.Change.Name(cue.change)
+        raise InvalidField(f"{path}.change", name, "CHANGE_CUT or nothing where it goes back to a shot: that is a cut")
+    return Back(cue.back_to_shot)
 
 
 def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> int:

@@ -138,7 +138,7 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
         f"{of.sink_frames} sinks{_looks(of)}",
         *([f"blocks take {lists}"] if lists else []),
-        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}",
+        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}{_shots(of)}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
@@ -154,6 +154,14 @@ def _looks(of: Recipe) -> str:
 
 
 _SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
+
+
+def _shots(of: Recipe) -> str:
+    """What is remembered of shots, if there may be several."""
+    if not of.cues.cut:
+        return ""
+    offset = f", each {of.positions.shot_offset} places further on" if of.positions.shot_offset else ""
+    return f", or cut: {_many(of.shots.room, 'shot')} remembered{offset}"
 
 
 def _lag(of: Recipe) -> str:

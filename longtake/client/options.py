@@ -18,8 +18,8 @@ PaceName = Literal["realtime", "fast"]
 CodecName = Literal["h264", "mjpeg", "raw"]
 CODECS: dict[CodecName, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
-ChangeName = Literal["swap", "recache"]
-CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE}
+ChangeName = Literal["swap", "recache", "cut"]
+CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE, "cut": pb.CHANGE_CUT}
 PACES: dict[PaceName, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
@@ -36,7 +36,9 @@ class CueAt:
     time_s: float | Fraction | None = None
     change: ChangeName | None = None
     """What becomes of what the stream remembers: nothing (`swap`), or it is made again with the new prompt (`recache`),
-    where the recipe says how; None: what the recipe says."""
+    where the recipe says how, or a new shot begins (`cut`), where the recipe allows it; None: what the recipe says."""
+    back_to_shot: int | None = None
+    """The shot that the new one remembers again: then it is a cut."""
     id: str = ""
     """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
@@ -175,7 +177,8 @@ def cue_ids(cues: Sequence[CueAt], taken: AbstractSet[str]) -> list[str]:
 def _cue(cue: CueAt, name: str) -> pb.Cue:
     time = None if cue.time_s is None else duration(cue.time_s)
     change = None if cue.change is None else CHANGES[cue.change]
-    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change)
+    back = cue.back_to_shot
+    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change, back_to_shot=back)
 
 
 def duration(time_s: float | Fraction) -> duration_pb2.Duration:
@@ -235,5 +238,8 @@ class _Checked:
         self.time(f"{field}.time_s", cue.time_s)
         if cue.change is not None:
             self.one_of(f"{field}.change", cue.change, CHANGES)
+        self.whole(f"{field}.back_to_shot", cue.back_to_shot, most=(1 << 32) - 1)
+        if cue.back_to_shot is not None and cue.change not in (None, "cut"):
+            self.wrong(f"{field}.change", f"{cue.change!r} is not allowed; allowed: 'cut', as it goes back to a shot")
         if cue.block is not None and cue.time_s is not None:
             self.wrong(field, "give block or time_s, not both")

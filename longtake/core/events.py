@@ -12,7 +12,7 @@ from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue
 from longtake.core.endings import AtDeadline, Ending
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import CueEffect
 from longtake.core.work import (
     Ability,
     ConditioningRef,
@@ -57,7 +57,7 @@ class CueRequest:
     prompt: str
     block: int | None = None
     picture: int | None = None
-    change: CueChange | None = None
+    change: CueEffect | None = None
     """What becomes of what the stream remembers; None: what the recipe says."""
 
 

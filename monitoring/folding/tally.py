@@ -202,7 +202,7 @@ class Tally:
                 self._fleet.copied(effect.worker, "given")
             case LaneMoved():
                 self._fleet.lane_moves += 1
-            case Renewed(kind=rule):
-                self._fleet.renewals[rule] += 1
+            case Renewed(kind=kind):
+                self._fleet.renewals[kind] += 1
             case _:
                 pass

@@ -1,7 +1,7 @@
 """The oracle of streams with a reference: its K/V are cached once at t = 0, and every block reads them first.
 
-Written from Knot Forcing (arXiv 2512.21734), which keeps the cached K/V of a reference image in view of every chunk, and
-has it "running ahead" of what is rolled out. Keys are kept without rotation and turned whole with every read, wherever the
+Written from Knot Forcing (arXiv 2512.21734): the cached K/V of a reference image are in view of every chunk, and it is
+"running ahead" of what is rolled out. Keys are kept without rotation and turned whole with every read, wherever the
 reference stands. Shape suffixes as in oracle.py.
 """
 

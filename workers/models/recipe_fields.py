@@ -23,7 +23,9 @@ class RecipeFields:
     first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
+    shot_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
     block_limit: int | None = None
     start_blocks: int = 0
     commit_step: int = 0
@@ -39,6 +41,7 @@ class RecipeFields:
     shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
+    cut: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -55,9 +58,10 @@ class RecipeFields:
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(
                 stream=self.positions,
+                shot_offset=self.shot_offset,
                 reference_lead=self.reference_lead,
                 reference_stride=self.reference_stride,
             ),
-            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
             block_limit=self.block_limit,
         )

@@ -46,6 +46,7 @@ from workers.start.probe import (
     Shapes,
     Subject,
     decode_peak_bytes,
+    encode_peak_bytes,
     forward_peak_bytes,
     probe,
     segment_s,
@@ -114,8 +115,8 @@ class LoadedWorker:
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        joint = [(subject.by(each), each.joint.live) for each in (info.recipe, *spec.recipes) if each.joint]
-        sizes = [*((each, limit) for each in subjects.values()), *joint]
+        together = [(subject.by(each), each.most_together) for each in (info.recipe, *spec.recipes)]
+        sizes = [*((each, limit) for each in subjects.values()), *together]
         peak_bytes = max(forward_peak_bytes(each, size) for each, size in sizes)
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
@@ -154,6 +155,8 @@ class LoadedWorker:
         )
         encoder = weights.load_encoder(spec.model, info, spec.compute)
         giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+        if encoder is not None:
+            peak_bytes = max(peak_bytes, encode_peak_bytes(encoder, info.geometry))
         make = partial(
             DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving
         )  # fmt: skip

@@ -107,6 +107,7 @@ def begin(child: Session, parent: Session) -> None:
     block = parent.next_block
     child.begin_at(block, parent.seeds_before(block))
     child.loads = parent.loads.before(block)
+    child.story.inherit(parent.story, block)
     child.kin.unprepared = child.kin.depends = True
     child.lane_holds = {(lane, Hold.SHARING) for lane in range(child.graph.lane_count)}
     parent.kin.forks.append((child.id, block))
@@ -170,6 +171,7 @@ def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[Inh
 def inherit(child: Session, parent: Session, block: int) -> Inherit:
     """Have `child` stand on its own: what is kept of the parent's blocks before this one is kept of it, too."""
     child.kept = child.kept.raised(parent.kept)
+    child.story.inherit(parent.story, block)
     child.kin.known_from = max(parent.kin.known_from, parent.prompts.known_from)
     versions = child.prompts.inherit(parent.prompts, parent.prompt_texts(), block)
     return Inherit(session=child.id, parent=parent.id, before=block, versions=tuple(versions))

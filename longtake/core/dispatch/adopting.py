@@ -103,3 +103,5 @@ def _take_turns(session: Session, event: Adopt) -> None:
     session.prompts.turns = [first, *(turns[block] for block in sorted(turns)[1:])]
     session.prompts.answered = {turn.cue: turn for turn in placed[-REMEMBERED:] if turn.cue is not None}
     session.prompts.next_version = 1 + max((cue.version for cue in event.cues), default=0)
+    inherited = {cue.block: cue.shot for cue in event.cues if cue.cue is None}
+    session.story.retell(session.graph.shots, session.prompts.turns, 0, inherited)

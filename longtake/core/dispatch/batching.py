@@ -36,6 +36,7 @@ from longtake.core.dispatch.offering import Offers
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Kind, Op
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -199,8 +200,7 @@ class Batching:
 
 def _shape(session: Session, op: Op) -> tuple[int, int]:
     """How many frames the block of an op makes, and how many pages the op reads."""
-    frames, count = session.graph.shape(op.block)
+    frames = session.graph.blocks.made(op.block)
     if (renewal := session.renewal(op)) is not None:
         return frames, len(renewal.reads(op.block))
-    table = session.place.tables[session.graph.chain_of(op).lane or 0]
-    return frames, table.count(op.block) if table.rebuilt_from else count
+    return frames, scenes.pages_read(session, op)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
 from longtake.core.recipe.references import told
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
 
@@ -35,7 +36,9 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     table, steps = session.place.tables[lane], session.steps(block)
     renewal = session.renewal(op)
     frames = () if renewal is None else renewal.reads(block)
-    places = graph.places(block) if renewal is None else graph.recipe.positions.of(renewal.window, block, frames)
+    places = scenes.places(session, block)
+    if renewal is not None:
+        places = graph.recipe.positions.of(renewal.window, block, frames)
     pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(
         session=session.id,

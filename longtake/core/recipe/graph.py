@@ -49,7 +49,9 @@ class Graph:
         """The first blocks of a stream, whose frames every later one may read."""
         self.renewing = recipe.renewing
         """How recaches are done."""
-        self.can_renew = self.renewing.is_possible
+        self.shots = recipe.shots
+        """How shots follow one another."""
+        self.can_renew = self.renewing.is_possible or self.shots.can_cut
         """Whether there may be any."""
         self.begins = tuple(
             next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)
@@ -62,15 +64,12 @@ class Graph:
         """Number of the chain of decodes."""
         self._lists = {entries: self._steps_of(entries, self.chains) for entries in recipe.steps.lists}
         self._clean_lists = {entries: self._steps_of(entries, self._clean) for entries in recipe.steps.lists}
-        self._steps_before = self._steps_of(recipe.steps.ladder, self._before) if self._before else None
         self.usual = self._lists[recipe.steps.usual_entries]
         """The steps that a block takes as a rule."""
         self.skips = any(steps.skipped for steps in self._lists.values())
         """Whether some blocks take fewer steps than the ladder has."""
         self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
-        self._placed = self.sealing if self._before else ()
-        """The chains that have an op of the reference."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
         )
@@ -110,6 +109,20 @@ class Graph:
         is rebuilt, and what was given cannot be made again."""
         return max(self.lasting_blocks, self.given_blocks)
 
+    @cached_property
+    def _steps_before(self) -> BlockSteps:
+        """Those of the reference, which is at the level of finished blocks in every lane."""
+        return self._steps_of(self.recipe.steps.ladder, self._before)
+
+    def _oldest(self, chain: int) -> int:
+        """The oldest block of which there is an op in a chain: the reference, if it has one."""
+        return REFERENCE if self._before and chain in self.sealing else self.begun[chain]
+
+    @cached_property
+    def prompting_blocks(self) -> int:
+        """The first blocks of a stream whose prompts are kept for ever: the reference has that of block 0."""
+        return max(self.kept_blocks, min(1, self.window.references))
+
     def chain_of(self, op: Op) -> Chain:
         """The chain that `op` belongs to, as it is for its block."""
         return self.row(self._numbers[op.kind, op.step], op.block)
@@ -134,7 +147,7 @@ class Graph:
         return tuple(
             self.op(need.chain, op.block - need.back)
             for need in self.chain_of(op).needs
-            if op.block - need.back >= (self.begun[need.chain] if need.chain not in self._placed else REFERENCE)
+            if op.block - need.back >= self._oldest(need.chain)
         )
 
     def woken_by(self, op: Op) -> tuple[int, ...]:
@@ -148,7 +161,7 @@ class Graph:
 
     def steps_of(self, block: int, load: int = 0) -> BlockSteps:
         """The steps that a block takes which is begun under this load."""
-        if block < 0 and self._steps_before is not None:
+        if block < 0:
             return self._steps_before
         if block < self.clean_blocks:
             return self._clean_lists[self.recipe.steps.entries(max(0, block - self.given_blocks), load)]

@@ -68,12 +68,17 @@ class Positions:
     """The places of all frames of a stream."""
 
     stream: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
+    """So many places more for each cut before a frame (LongLive 2.0): frame f of shot n stands n times as much further
+    on."""
     reference_lead: int = 0
     """Where the reference stands first if it runs ahead of the stream; 0: it comes before it."""
     reference_stride: int = 1
     """By so many places it runs on."""
 
     def __post_init__(self) -> None:
+        if self.shot_offset < 0:
+            raise InvalidField("recipe.shot_offset", self.shot_offset, "0 or more latent frames")
         if self.reference_lead < 0:
             raise InvalidField("recipe.reference_lead", self.reference_lead, "0 or more places")
         if self.reference_stride < 1:
@@ -99,11 +104,15 @@ class Positions:
             case Numbering.ABSOLUTE if self.reference_lead:
                 return self._running(window, own, frames or window.frames(block))
             case Numbering.ABSOLUTE:
-                fixed = tuple(range(own.start + before, own.stop + before))
+                further = self.shot_offset * window.shot_of(block) if self.shot_offset else before
+                fixed = tuple(range(own.start + further, own.stop + further))
             case Cyclic(cyclic=period):
                 fixed = tuple([frame % period for frame in own])
             case Numbering.LISTED:
                 place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
+                if self.shot_offset:
+                    block_of = window.blocks.block_of
+                    place = {at: place[at] + self.shot_offset * window.shot_of(block_of(at)) for at in place}
                 by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
                 return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
         return Places(fixed, fixed, ())
@@ -117,9 +126,12 @@ class Positions:
 
     def further(self) -> dict[str, object]:
         """The fields that recipes did not always have, where they are not what they were before."""
-        values, least = (self.reference_lead, self.reference_stride), (0, 1)
-        names = ("reference_lead", "reference_stride")
-        return {name: value for name, value, usual in zip(names, values, least, strict=True) if value != usual}
+        values: dict[str, object] = {
+            "shot_offset": self.shot_offset or None,
+            "reference_lead": self.reference_lead or None,
+            "reference_stride": self.reference_stride if self.reference_stride > 1 else None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     def plain(self) -> object:
         """As a file has it."""

@@ -20,6 +20,13 @@ RULES_OF_REFERENCES = (
         why="there a lane is whole between two iterations only, and there is none before the first",
     ),
     Rule(
+        name="a reference beside cuts",
+        first=("reference_frames",),
+        second=("cut",),
+        is_broken=lambda recipe: _has_one(recipe) and recipe.cues.cut,
+        why="where a stream is cut, what its blocks see of earlier shots is all that they see beside sinks",
+    ),
+    Rule(
         name="a reference in the way",
         first=("positions",),
         second=("reference_frames",),

@@ -30,7 +30,7 @@ class Renewal:
 
     block: int
     version: int
-    """Of the conditioning, which is that of `block`."""
+    """Of the conditioning: that of `block`, or of the shot that a story goes back to (recipe/shots.py)."""
     blocks: range
     """The blocks that are committed anew, in this order; the last one comes before `block`."""
     kept: range

@@ -13,21 +13,26 @@ with it, when the stream begins and when it is rebuilt (recipe/references.py).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import Back, CueChange
 from longtake.core.recipe.references import placing
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.recipe.window import Window
+from longtake.core.sessions import scenes
 from longtake.core.sessions.prompts import Turn, recaches
 from longtake.core.sessions.replay import Stretch
+from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.scenes import Rebuild
 from longtake.core.sessions.session import Session
 
 
 def due(session: Session, lane: int, block: int) -> Renewal | None:
     """The renewal that the lane needs before it begins `block`, and that has not begun."""
     turn = session.prompts.turn_at(block)
-    if turn.block != block or turn.change is not CueChange.RECACHE or session.progress.again.renewed.get(lane) == block:
+    if turn.block != block or session.progress.again.renewed.get(lane) == block:
+        return None
+    if isinstance(turn.change, Back):
+        return scenes.renewal(session, block)
+    if turn.change is not CueChange.RECACHE:
         return None
     renewal = session.graph.renewing.renewal(block, turn.version)
     return renewal if renewal.blocks else None
@@ -42,12 +47,12 @@ def begin(session: Session, lane: int, renewal: Renewal) -> None:
 def place(session: Session) -> None:
     """Have every lane of a session that is about to begin commit the reference first, if the recipe has one."""
     for lane, sealing in enumerate(session.graph.sealing):
-        if reference := _reference(session):
+        if begins := reference(session):
             session.progress.again.renewed[lane] = 0  # from now on no cue changes the prompt of block 0
-            session.progress.run_again(sealing, reference, is_renewal=True)
+            session.progress.run_again(sealing, begins, is_renewal=True)
 
 
-def _reference(session: Session) -> tuple[Stretch, ...]:
+def reference(session: Session) -> tuple[Stretch, ...]:
     """The ops that commit the reference; none while what was given is not here yet."""
     if not session.graph.window.references or not (session.is_opened or session.request.fork):
         return ()
@@ -63,31 +68,20 @@ def passed(session: Session, lane: int) -> list[Turn]:
 
 
 def window(session: Session, lane: int) -> Window:
-    """The window of a lane as it is now: its sinks may have moved."""
+    """The window of a lane as it is now: its sinks may have moved, or it is in another shot."""
     graph = session.graph
+    if graph.shots.can_cut:
+        block = session.progress.done[graph.sealing[lane]]
+        return scenes.window(session, max(0, block - (session.progress.again.renewed.get(lane) != block)))
     turns = passed(session, lane) if graph.can_renew else []
     return graph.renewing.moved(turns[-1].block) if turns else graph.window
 
 
-class Rebuild(NamedTuple):
-    """What is to be done once more for a lane that was lost."""
-
-    reference: tuple[Stretch, ...]
-    """Before all else."""
-    lead: tuple[Stretch, ...]
-    """For its sinks, where its window does not go back to them."""
-    body: tuple[Stretch, ...]
-    """For its window."""
-
-
-def rebuild(session: Session, lane: int, reach: int) -> Rebuild:
-    """What a lane whose pages remember `reach` blocks is rebuilt by."""
-    lead, body = _stretches(session, lane, reach)
-    return Rebuild(_reference(session), lead, body)
-
-
-def _stretches(session: Session, lane: int, reach: int) -> tuple[tuple[Stretch, ...], tuple[Stretch, ...]]:
-    graph, until = session.graph, session.progress.done[session.graph.sealing[lane]]
+def rebuild(session: Session, lane: int, retention: Retention) -> Rebuild:
+    """What a lane is rebuilt by, from what is kept, behind its reference."""
+    graph, until, reach = session.graph, session.progress.done[session.graph.sealing[lane]], retention.lane_blocks
+    if graph.shots.can_cut:
+        return scenes.rebuild(session, lane, retention)
     renewing, turns = graph.renewing, passed(session, lane)
     start, sinks = max(0, until - reach), range(graph.sink_blocks)
     last = next((turn for turn in reversed(turns) if turn.block > start), None)
@@ -97,11 +91,11 @@ def _stretches(session: Session, lane: int, reach: int) -> tuple[tuple[Stretch, 
         renewal = renewing.renewal(last.block, last.version)
         body = (Stretch(renewal.blocks, renewal), Stretch(range(last.block, until)))
         if not renewal.kept:
-            return (), body
+            return Rebuild((), body)
     elif writer is None and start <= sinks.stop:
-        return (), (Stretch(range(until)),)
+        return Rebuild((), (Stretch(range(until)),))
     if writer is None:
-        return (Stretch(sinks),), body
+        return Rebuild((Stretch(sinks),), body)
     made = renewing.renewal(writer.block, writer.version)
     blocks = made.blocks if made.is_joint else made.blocks[: len(sinks)]
-    return (Stretch(blocks, made),), body
+    return Rebuild((Stretch(blocks, made),), body)

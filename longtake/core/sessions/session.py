@@ -23,6 +23,7 @@ from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.retention import Floors, Retention
+from longtake.core.sessions.story import Story
 from longtake.core.sessions.ties import Kinship, Presence
 from longtake.core.work import (
     ConditioningRef,
@@ -69,6 +70,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    story: Story = field(default_factory=Story)
     loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
@@ -234,8 +236,8 @@ class Session:
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
         sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
-        read = max(sinks, min(1, self.graph.window.references))  # the reference has the prompt of block 0
-        versions = self.prompts.forget_before(self.kept.texts, sinks=read, keep=held.turn)
+        versions = self.prompts.forget_before(self.kept.texts, sinks=self.graph.prompting_blocks, keep=held.turns)
+        self.story.forget_before(self.kept.texts, keep={*range(sinks), *(turn.block for turn in held.turns)})
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
         return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)

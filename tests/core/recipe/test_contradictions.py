@@ -224,6 +224,54 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"window_frames": 2, "reference_frames": 1, "reference_stride": 1},
         ("recipe.reference_stride = 4", "recipe.reference_lead = none"),
     ),
+    "a reference beside cuts": (
+        {"cut": True, "window_frames": 2, "reference_frames": 1},
+        {"window_frames": 2, "reference_frames": 1},
+        ("recipe.reference_frames = 1", "recipe.cut = True"),
+    ),
+    "a cut where blocks step together": (
+        {"cut": True, "level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.cut = True", "recipe.level = staggered"),
+    ),
+    "a cut of what has no window": (
+        {"cut": True, "window_frames": None, "block_limit": 1},
+        {"cut": True, "window_frames": 1, "block_limit": 1},
+        ("recipe.cut = True", "recipe.window_frames = none"),
+    ),
+    "a cut and a recache": (
+        {"cut": True, "change": CueRule.WINDOW},
+        {"cut": True},
+        ("recipe.cut = True", "recipe.cue_change = recache-window"),
+    ),
+    "no room beside shots": (
+        {"cut": True, "shot_frames": 1, "sink_frames": 1, "window_frames": 2},
+        {"cut": True, "shot_frames": 1, "sink_frames": 1, "window_frames": 3},
+        (
+            "recipe.window_frames = 2",
+            "recipe.shot_frames = 1 with recipe.sink_frames = 1 with recipe.frames_per_block = 1",
+        ),
+    ),
+    "shots that never end": (
+        {"shot_frames": 1, "window_frames": 2},
+        {"shot_frames": 1, "window_frames": 2, "cut": True},
+        ("recipe.shot_frames = 1", "recipe.cut = none"),
+    ),
+    "an offset between no shots": (
+        {"positions": Positions(shot_offset=8)},
+        {"positions": Positions(shot_offset=8), "cut": True},
+        ("recipe.shot_offset = 8", "recipe.cut = none"),
+    ),
+    "half a block of a shot": (
+        {"cut": True, "shot_frames": 1, "window_frames": 3, "frames": 2},
+        {"cut": True, "shot_frames": 2, "window_frames": 4, "frames": 2},
+        ("recipe.shot_frames = 1", "recipe.frames_per_block = 2 with recipe.first_frames = none"),
+    ),
+    "shots in the way": (
+        {"cut": True, "shot_frames": 1, "window_frames": 2, "positions": cyclic(2)},
+        {"cut": True, "window_frames": 2, "positions": cyclic(2)},
+        ("recipe.positions = { cyclic = 2 }", "recipe.shot_frames = 1 with recipe.shot_offset = none"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 

@@ -249,9 +249,6 @@ def test_a_mistake_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -> None
     """What these tests would say if the reference were not treated as it is."""
     if broken == "not committed":
         monkeypatch.setattr(renewing, "place", lambda session: None)
-    elif broken == "not committed again":
-        usual = renewing.rebuild
-        monkeypatch.setattr(renewing, "rebuild", lambda *told: usual(*told)._replace(reference=()))
     elif broken == "of another prompt":
         monkeypatch.setattr(renewing, "placing", lambda window, version: placing(window, version + 1))
     cell = ImageCell(with_reference(recipe(Level.CLEAN)))
@@ -259,6 +256,8 @@ def test_a_mistake_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -> None
         session = cell.open("s", pictures=200)
         cell.answer()
         cell.steps(40)
+        if broken == "not committed again":
+            monkeypatch.setattr(renewing, "reference", lambda session: ())
         if broken == "dropped":
             del cell.kept.latents[session, 0, Graph(cell.recipe).step_count + 1]
         cell.lose(WorkerId("denoise-0"))

@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -118,7 +118,7 @@ class CheckedCell:
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
     renewals: dict[tuple[SessionId, Op], OfRenewal] = field(default_factory=dict)
     """Ops in flight that commit a block anew."""
-    asked: dict[tuple[SessionId, CueId], CueChange | None] = field(default_factory=dict)
+    asked: dict[tuple[SessionId, CueId], CueEffect | None] = field(default_factory=dict)
     """What cues have asked for."""
 
     others: dict[str, Recipe] = field(default_factory=dict)
@@ -284,6 +284,19 @@ class CheckedCell:
         blocks.discard(effect.block)
         if does is CueChange.RECACHE and effect.block:
             blocks.add(effect.block)
+        cuts = self.contents.cuts.setdefault(effect.session, {})
+        cuts.pop(effect.block, None)
+        if (does is CueChange.CUT or isinstance(does, Back)) and effect.block:
+            cuts[effect.block] = does.shot if isinstance(does, Back) else None
+
+    def _check_prompt(self, work: ForwardWork, before: int) -> None:
+        """What is committed anew before a block is by its prompt; that of a shot by the one which the shot began by."""
+        if self.graph_of(work.session).recipe.cues.cut:
+            versions = self.versions.get((work.session, work.block), {work.conditioning.version})
+            assert versions == {work.conditioning.version}, "of another prompt than the shot"
+            return
+        right = self.session(work.session).prompts.turn_at(before)
+        assert (right.block, right.version) == (before, work.conditioning.version), "of another prompt"
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
@@ -340,9 +353,8 @@ class CheckedCell:
             self.renewals.pop((work.session, op), None)
             if renewal is not None:
                 self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
-                right = self.session(work.session).prompts.turn_at(renewal.block)
                 assert isinstance(work, ForwardWork)
-                assert (right.block, right.version) == (renewal.block, work.conditioning.version), "of another prompt"
+                self._check_prompt(work, renewal.block)
             may_again = is_new or work.session in self.struck or self.is_unbegun(work)
             assert (work.session, op) not in self.sent or may_again, f"{op} was dispatched twice"
             self.sent.add((work.session, op))

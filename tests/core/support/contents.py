@@ -14,7 +14,8 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
-from tests.core.support.recached import read_by, recached
+from tests.core.support.recached import Recached, read_by, recached
+from tests.core.support.storied import again, read_in, standing_in
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
@@ -37,6 +38,8 @@ class Contents:
     """The same of blocks that step together, after each of their ops, and which one it was."""
     recaches: dict[SessionId, set[int]] = field(default_factory=dict)
     """The blocks of a session's own cues before which its lanes are renewed."""
+    cuts: dict[SessionId, dict[int, int | None]] = field(default_factory=dict)
+    """The cuts of a session's own cues, each with the shot that the story goes back to there."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
@@ -70,11 +73,12 @@ class Contents:
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
-            recipe, work = self.graph_of(order.work.session).recipe, order.work
+            work = order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
-            is_recache = renewal is not None and work.block >= 0
-            right = recached(recipe, renewal or 0, passed).reads[work.block] if is_recache else None
-            self.check_places(work, read_by(recipe, work.block, passed) if right is None else right)
+            if renewal is None or work.block < 0:
+                self.check_places(work, self._read(work))
+            else:
+                self.check_places(work, self._renewal(work, renewal, passed).reads[work.block])
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""
@@ -92,7 +96,7 @@ class Contents:
         name = f"{work.kind}({work.step}, {work.block})"
         recaches = self.passed(work.session, work.block + 1)
         recipe = self.graph_of(work.session).recipe
-        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(self.own_frames(work)))
+        self._check_frames(worker, work, self._read(work), dict(self.own_frames(work)))
         made = recached(recipe, recaches[-1], recaches[:-1]).frames if recaches else ()
         for frame in set(read_by(recipe, work.block, recaches)) & set(made):
             assert self._made(work.session, work.lane, frame)[0] == recaches[-1], f"{frame} is of the prompt before"
@@ -110,13 +114,37 @@ class Contents:
             self._check_frames(worker, works[0], read_by(recipe, -1, []), dict(self.own_frames(works[0])))
             assert len(works) == 1
             return
-        right = recached(recipe, block, self.passed(works[0].session, block))
+        right = self._renewal(works[0], block, self.passed(works[0].session, block))
         mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
             self._check_frames(worker, work, right.reads[work.block], mates)
             for frame in set(right.reads[work.block]) & set(right.frames) - mates.keys():
                 assert block in self.sealed[work.session, work.lane, frame], f"frame {frame} is of the prompt before"
         assert len(works) == 1 or {work.block * recipe.blocks.frames for work in works} <= set(right.frames)
+
+    def _read(self, work: ForwardWork) -> list[int]:
+        """What the block of a forward is to read, in order."""
+        recipe = self.graph_of(work.session).recipe
+        if recipe.cues.cut:
+            return read_in(recipe, work.block, self.story(work.session, work.block + 1))
+        return read_by(recipe, work.block, self.passed(work.session, work.block + 1))
+
+    def _renewal(self, work: ForwardWork, block: int, passed: Sequence[int]) -> Recached:
+        """What is committed anew before a block of its session."""
+        recipe = self.graph_of(work.session).recipe
+        if not recipe.cues.cut:
+            return recached(recipe, block, passed)
+        made = again(recipe, block, self.story(work.session, block + 1))
+        assert made is not None, f"nothing is to be made anew before block {block}"
+        return made
+
+    def story(self, session: SessionId, before: int) -> list[tuple[int, int | None]]:
+        """The cuts before this block, of a session or whom it was forked from."""
+        own = {block: target for block, target in self.cuts.get(session, {}).items() if block < before}
+        if session in self.parents:
+            parent, first = self.parents[session]
+            own |= dict(self.story(parent, min(first, before)))
+        return sorted(own.items())
 
     def passed(self, session: SessionId, before: int) -> list[int]:
         """The blocks before this one before which a session, or whom it was forked from, was renewed."""
@@ -173,6 +201,8 @@ class Contents:
         graph = self.graph_of(work.session)
         own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
+        if graph.recipe.cues.cut:
+            right = standing_in(graph.recipe, own, seen, self.story(work.session, 1 << 60))
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
         assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"

@@ -57,7 +57,7 @@ class Kept:
             case Trim():
                 floors = dict(enumerate(effect.floors, start=1))
                 for session, block, step in list(self.latents):
-                    is_held = block < effect.sinks or effect.held[0] <= block < effect.held[1]
+                    is_held = block < effect.sinks or any(start <= block < end for start, end in effect.held)
                     if session == effect.session and block < floors.get(step, 0) and not is_held:
                         del self.latents[session, block, step]
             case Inherit():
