@@ -69,7 +69,7 @@ def _stream_options(command: Command) -> Command:
         click.option("--cut", "cuts", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="A new shot from a time on; repeatable. Not by every recipe."),
         click.option("--back", "backs", callback=story.backs, multiple=True, metavar="TIME=SHOT[:PROMPT]",
-                     help="A new shot that remembers an earlier one (0, 1, ...) again; by default with its prompt."),
+                     help="A new shot that remembers an earlier one again, by its number from 0, and has its prompt."),
         click.option("--change", type=click.Choice(list(CHANGES)),
                      help="What cues make of what the stream remembers. Default: what its recipe says."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),

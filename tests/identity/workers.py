@@ -13,7 +13,7 @@ from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import UnknownPeer
 from longtake.core.work import PageId, Role
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task
+from workers.messages import Decode, Done, Encoded, Introduction, Prepared, PrepareGiven, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
@@ -43,6 +43,9 @@ class WithoutPictures:
                 yield Done(sequence=message.sequence)
             case PrepareStream():
                 yield Prepared(session=message.session, header=b"", media_type="")
+            case PrepareGiven():  # what stands for an image are its latents
+                references = b"".join(message.references)
+                yield Prepared(session=message.session, header=b"", media_type="", references=references)
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 tensor = tensor_to_bytes(encoded.features_TC)

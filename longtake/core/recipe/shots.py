@@ -31,7 +31,7 @@ class Pin(NamedTuple):
 
     block: int
     shot: int
-    """The number of the shot: 0, 1, 2, …"""
+    """The number of the shot, from 0."""
     again: int = -1
     """The block before which it was committed anew, because the story goes back to it; -1: it is as it was made."""
 

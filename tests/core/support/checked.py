@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
+from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -280,14 +280,7 @@ class CheckedCell:
             CueChange.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else CueChange.RECACHE
         )
         does = self.asked.get((effect.session, effect.cue)) or default
-        blocks = self.contents.recaches.setdefault(effect.session, set())
-        blocks.discard(effect.block)
-        if does is CueChange.RECACHE and effect.block:
-            blocks.add(effect.block)
-        cuts = self.contents.cuts.setdefault(effect.session, {})
-        cuts.pop(effect.block, None)
-        if (does is CueChange.CUT or isinstance(does, Back)) and effect.block:
-            cuts[effect.block] = does.shot if isinstance(does, Back) else None
+        self.contents.told(effect.session, effect.block, does)
 
     def _check_prompt(self, work: ForwardWork, before: int) -> None:
         """What is committed anew before a block is by its prompt; that of a shot by the one which the shot began by."""

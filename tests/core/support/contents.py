@@ -9,6 +9,7 @@ from fractions import Fraction
 from benchmarks.places import standing
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -44,6 +45,16 @@ class Contents:
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
     """(session, lane, block): what was denoised last."""
+
+    def told(self, session: SessionId, block: int, does: CueEffect) -> None:
+        """A cue for this block does so much beside changing the prompt; of two the later counts."""
+        recaches, cuts = self.recaches.setdefault(session, set()), self.cuts.setdefault(session, {})
+        recaches.discard(block)
+        cuts.pop(block, None)
+        if does is CueChange.RECACHE and block:
+            recaches.add(block)
+        if (does is CueChange.CUT or isinstance(does, Back)) and block:
+            cuts[block] = does.shot if isinstance(does, Back) else None
 
     def writer(self, session: SessionId, block: int) -> SessionId:
         """Who computed a block of a session: it, or whom it was forked from."""
