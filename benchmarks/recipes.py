@@ -167,9 +167,7 @@ async def measure(server: str, recipes: Sequence[str], *, repeat: int, cues: int
 
 
 @click.command()
-@click.option(
-    "--recipe", "recipes", multiple=True, help="Repeatable. Default: all that ship and need no image."
-)
+@click.option("--recipe", "recipes", multiple=True, help="Repeatable. Default: all that ship and need no image.")
 @click.option("--repeat", default=5, show_default=True, help="Rounds.")
 @click.option("--cues", default=4, show_default=True, help="In each stream.")
 @click.option("--server", help="HOST:PORT of a running server with the recipes; default: one is started.")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.cell.engine import Engine
-from cluster.cell.journal import NO_PICTURES, Pictures
+from cluster.cell.journal import NOTHING_GIVEN, GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import ClusterSection
 from cluster.frontend import requests
@@ -101,7 +101,7 @@ async def render(
     compute: Compute = _CPU,
     denoise: int = 1,
     recipe: NamedRecipe | None = None,
-    pictures: Pictures = NO_PICTURES,
+    pictures: GivenPictures = NOTHING_GIVEN,
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
@@ -177,11 +177,12 @@ async def render_events(
     info = weights.load_info(path)
     served = served_recipes(info, (recipe,) if recipe else (), is_pocket=model == POCKET)
     made, offer = served[-1], offer_for(info, LIMITS, served, encodes=weights.encodes(path))
-    asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
+    frame = pb.StreamRequest(open=request)
+    frame.open.recipe = made.name  # by which it is checked: it may be the path of a file
+    asked = requests.open_event(frame, session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
-    asked, speaker = replace(asked, recipe=made.name), Speaker(offer)
-    decoder = Decoder()
+    speaker, decoder = Speaker(offer), Decoder()
 
     def tell(message: ClientMessage) -> None:
         for frame in speaker.stream_frames(message):
@@ -190,5 +191,5 @@ async def render_events(
                 take(event)
 
     compute = Compute(device=device, dtype=dtype)
-    pictures = Pictures(given=tuple(request.given), references=tuple(request.references))
+    pictures = GivenPictures(given=tuple(request.given), references=tuple(request.references))
     await render(path, asked, tell, room=room, compute=compute, recipe=made, pictures=pictures)

@@ -11,7 +11,7 @@ from longtake.core.work import ConditioningRef, LatentRef, SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class GivenPictures:
     """What a client gives a stream that it opens: files of pictures."""
 
     given: tuple[bytes, ...] = ()
@@ -25,7 +25,7 @@ class Pictures:
         return self.given + self.references
 
 
-NO_PICTURES = Pictures()
+NOTHING_GIVEN = GivenPictures()
 """What most streams are given."""
 
 
@@ -34,7 +34,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, _Entry] = {}
-        self._pictures: dict[SessionId, Pictures] = {}
+        self._pictures: dict[SessionId, GivenPictures] = {}
 
     def begin(self, session: SessionId) -> None:
         """Keep bytes for `session` from now on; harmless if it does already."""
@@ -59,12 +59,12 @@ class Journal:
         entry.latents[key] = data
         return same
 
-    def give(self, session: SessionId, pictures: Pictures) -> None:
+    def give(self, session: SessionId, pictures: GivenPictures) -> None:
         """Keep the pictures of a session that is about to be opened until their latents are here."""
         if pictures.all:
             self._pictures[session] = pictures
 
-    def pictures(self, session: SessionId) -> Pictures:
+    def pictures(self, session: SessionId) -> GivenPictures:
         """InternalFault if none were given."""
         if session not in self._pictures:
             raise InternalFault(f"journal: the pictures that {session} was given are missing")

@@ -52,14 +52,14 @@ def references_of(request: pb.Open, *, count: int, recipe: str, encodes: bool) -
     `encodes` is whether the model here has an encoder. InvalidField for whatever is not allowed.
     """
     images, field = request.references, "open.references"
-    said = f"{len(images)} images"
+    said = f"{len(images) or 'no'} image{'s' * (len(images) != 1)}"
     if request.HasField("fork"):
         if images:
             raise InvalidField(field, said, "none in a fork, which has those of the stream that it goes on from")
         return ()
     if len(images) != count:
         named = f"recipe {recipe!r}" if recipe else "the recipe here"
-        allowed = f"{count}: {named} looks at as many in every block" if count else f"none: {named} looks at no images"
+        allowed = f"{count}: {named} has every block look at that" if count else f"none: {named} looks at no images"
         raise InvalidField(field, said, allowed)
     if images and not encodes:
         raise InvalidField(field, said, "none: the model here has no encoder for pictures, so no stream by this recipe")

@@ -29,7 +29,6 @@ import torch
 from benchmarks.simulated_streams import expected_latents, small_pictures
 from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
-from cluster.cell.journal import Pictures
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
@@ -46,9 +45,7 @@ from longtake.core.work import Ability, DecodeWork, Fork, Role, SessionId
 from longtake.recipes import shipped
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.batches import is_fused
-from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
-from tests.workers.oracle_reference import some_reference
-from workers.denoise.worker import tensor_to_bytes
+from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures, give_reference
 from workers.link.dial import Weights
 from workers.messages import Introduction, Shutdown
 from workers.models import weights
@@ -268,11 +265,8 @@ async def one_session(
         "window": 2 if layout.forked else 4,
         "recipe": layout.recipe,
     }
-    cell = engine.scheduler.cell
-    if parent is None and (made := cell.graphs[layout.recipe].recipe).context.reference_frames:
-        _, *frame_shape = cell.geometry.block_shape
-        reference = tensor_to_bytes(some_reference(made, tuple(frame_shape)))
-        engine.journal.give(session, Pictures(references=(reference,)))
+    if parent is None:
+        give_reference(engine, session, layout.recipe)
     engine.submit(open_event(engine, session, prompt, **asked))
     fork: asyncio.Task[None] | None = None
     while True:
@@ -326,11 +320,10 @@ async def _serve(layout: Layout, model: Path, device: str, seeds: Sequence[int],
 
 
 def can_be(layout: Layout, model: Path) -> bool:
-    """Whether the layout is one for its recipe: streams whose blocks step together cannot be forked, and the model that
-    is computed by hand knows of no reference."""
-    info = served_info(model, layout.recipe)
-    by_hand = info.recipe.context.reference_frames > 0 and not (model / "dit.safetensors").exists()
-    return not by_hand and (not layout.forked or info.recipe.joint is None)
+    """Whether the layout is one for its recipe: joint blocks cannot be forked, nor references be computed by hand."""
+    made = served_info(model, layout.recipe).recipe
+    has_weights = (model / "dit.safetensors").exists() or not made.context.reference_frames
+    return has_weights and (not layout.forked or made.joint is None)
 
 
 def by_hand(model: Path, seed: int, blocks: int, recipe: str = "") -> list[str]:

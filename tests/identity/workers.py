@@ -9,14 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cluster.cell.engine import Engine
+from cluster.cell.journal import GivenPictures
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import UnknownPeer
-from longtake.core.work import PageId, Role
+from longtake.core.work import PageId, Role, SessionId
+from tests.workers.oracle_reference import some_reference
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Decode, Done, Encoded, Introduction, Prepared, PrepareGiven, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
+
+
+def give_reference(engine: Engine, session: SessionId, recipe: str) -> None:
+    """Give a session that is about to be opened what its recipe needs: in place of an image, latents."""
+    cell = engine.scheduler.cell
+    made, (_, *frame_shape) = cell.graphs[recipe].recipe, cell.geometry.block_shape
+    reference = tensor_to_bytes(some_reference(made, tuple(frame_shape)))
+    engine.journal.give(session, GivenPictures(references=(reference,) * bool(reference)))
 
 
 class WithoutPictures:

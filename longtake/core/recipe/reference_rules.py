@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from longtake.core.recipe.context import Level
 from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.core.recipe.rule import Described, Rule
 
@@ -16,7 +15,7 @@ RULES_OF_REFERENCES = (
         name="a reference where blocks step together",
         first=("reference_frames",),
         second=("level",),
-        is_broken=lambda recipe: _has_one(recipe) and recipe.context.level is Level.STAGGERED,
+        is_broken=lambda recipe: _has_one(recipe) and recipe.joint is not None,
         why="there a lane is whole between two iterations only, and there is none before the first",
     ),
     Rule(

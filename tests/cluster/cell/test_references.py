@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.cell.journal import Pictures
+from cluster.cell.journal import GivenPictures
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.events import CueRequest
 from longtake.core.pages import PageTable
@@ -107,7 +107,7 @@ async def served(model: Path, recipe: Recipe, cues: dict[int, str] | None = None
     asked = tuple(CueRequest(cue=CueId(f"c{block}"), prompt=text, block=block) for block, text in (cues or {}).items())
     async with in_process_engine(model, workers, recorder=hashes, recipes=[named]) as engine:
         hashes.listen(engine)
-        images = Pictures(references=tuple(IMAGES[: recipe.context.reference_frames]))
+        images = GivenPictures(references=tuple(IMAGES[: recipe.context.reference_frames]))
         engine.journal.give(SessionId("s"), images)
         pictures = geometry.first_picture(BLOCKS)
         await stream(engine, "s", PROMPT, recipe="mine", picture_limit=pictures, cues=asked)

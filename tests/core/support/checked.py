@@ -58,6 +58,7 @@ from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
+from tests.core.support.unbegun import is_unbegun
 from workers.messages import Decode, Done, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
@@ -348,7 +349,7 @@ class CheckedCell:
                 self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
                 assert isinstance(work, ForwardWork)
                 self._check_prompt(work, renewal.block)
-            may_again = is_new or work.session in self.struck or self.is_unbegun(work)
+            may_again = is_new or work.session in self.struck or is_unbegun(work, graph, self.sent)
             assert (work.session, op) not in self.sent or may_again, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             self.void.discard((work.session, op))
@@ -378,15 +379,6 @@ class CheckedCell:
                 self.texts.add(text)
         for order in self.images.wanted(dispatch.worker):
             check_quiet(order, works)
-
-    def is_unbegun(self, work: ForwardWork | DecodeWork) -> bool:
-        """Whether it commits the reference to a lane that has begun no block: parked, a stream leaves nothing there."""
-        graph = self.graph_of(work.session)
-        return (
-            work.block < 0
-            and isinstance(work, ForwardWork)
-            and not any((work.session, graph.op(chain, 0)) in self.sent for chain in graph.in_lane[work.lane])
-        )
 
     def _order_of(self, work: ForwardWork | DecodeWork) -> Forward | Decode:
         """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""

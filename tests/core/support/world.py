@@ -11,6 +11,7 @@ from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, SessionI
 from tests.core.support.batches import is_joint
 from tests.core.support.checked import CheckedCell
 from tests.core.support.parts import op_of, works_of
+from tests.core.support.unbegun import is_unbegun
 from workers.messages import Decode, Done, Forward, Task
 
 T = TypeVar("T")
@@ -97,7 +98,10 @@ class Cell(CheckedCell):
 
     def _is_first(self, work: ForwardWork) -> bool:
         """Whether a reference is committed that no block has read: what was, was lost, or had another prompt."""
-        return self.is_unbegun(work) or (work.session, work.lane, work.block) not in self.contents.sealed
+        return (
+            is_unbegun(work, self.graph_of(work.session), self.sent)
+            or (work.session, work.lane, work.block) not in self.contents.sealed
+        )
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work
