@@ -277,7 +277,9 @@ class SessionFiles:
 
     def _is_spent(self, name: str, latents: _LatentsFile) -> bool:
         first = int(name.removeprefix(_LATENTS_PREFIX))
-        return not self._holds(first, BLOCKS_PER_FILE) and all(top < self._floors.get(step, 0) for step, top in latents.tops.items())
+        return not self._holds(first, BLOCKS_PER_FILE) and all(
+            top < self._floors.get(step, 0) for step, top in latents.tops.items()
+        )
 
     def remove(self) -> None:
         """Remove everything."""
