@@ -192,7 +192,7 @@ def test_a_lane_that_is_rebuilt_from_one_shot_less_than_its_layers_see_is_notice
 ) -> None:
     story: dict[int, CueEffect] = dict.fromkeys(range(2, 10), CueChange.CUT)
     for less in (0, 1):
-        monkeypatch.setattr(Retention, "shots_back", property(lambda self, less=less: 2 * 2 - less))
+        monkeypatch.setattr(Retention, "shots_back", 2 * 2 - less)
         cell = told(name, story)
         until(cell, 8)
         assert cell.session("s").next_block == 10, "in the middle of the last shot"
