@@ -60,7 +60,10 @@ async def test_a_story_and_its_fork_go_on_in_the_next_server(tmp_path: Path, sho
         shutil.copytree(tmp_path / "live", tmp_path / "left")
         await asyncio.gather(*(client.to_the_end() for client in clients.values()))
     first = min(clients[F].segments)
-    cuts = {A: [*story], F: [*(block for block in story if block < first), *(each for each in of_fork if each >= first)]}
+    cuts = {
+        A: [*story],
+        F: [*(block for block in story if block < first), *(each for each in of_fork if each >= first)],
+    }
     async with cell(tmp_path / "model", tmp_path / "left", limits=limits) as after:
         assert after.adopted == 2
         again = {name: after.resume(client.token, consumed[name]) for name, client in clients.items()}

@@ -165,7 +165,8 @@ class Contents:
         """When the page of a frame was sealed or renewed last, as in `sealed`, and what it must hold now."""
         before = 1 << 60
         while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
-            session, before = self.parents[session]
+            session, first = self.parents[session]
+            before = min(before, first)
         made = self.sealed[session, lane, frame]
         newest = max(block for block in made if block < before)
         return newest, made[newest]
