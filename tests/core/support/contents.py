@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from benchmarks.places import standing
+from benchmarks.recaches import read_by, recached
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -14,7 +15,6 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
-from tests.core.support.recached import read_by, recached
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
