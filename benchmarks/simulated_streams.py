@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.by_hand import Known, LoadOf, Model, finished, no_load, text_of
+from benchmarks.by_hand import KnownHashes, Model, text_of
+from benchmarks.courses import LoadOf, no_load
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
 from workers.simulated import arithmetic
@@ -37,7 +38,7 @@ def expected_latents(
     """
     texts = {0: prompt_of(info, prompt)}
     model = Model(recipe=info.recipe, geometry=info.geometry, reach=reach)
-    return finished(model, Known(number=seed, texts=texts, loads=loads, blocks=blocks))
+    return model.latents(KnownHashes(number=seed, texts=texts, loads=loads, blocks=blocks))
 
 
 def prompt_of(info: ModelInfo, prompt: str) -> bytes:
