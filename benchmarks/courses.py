@@ -150,11 +150,11 @@ class Forwards(Protocol[T, P]):
 
 def finished(recipe: Recipe, forwards: Forwards[T, P], course: Course[T, P]) -> Iterator[T]:
     """Finished latents of block 0, 1, … of a stream; for ever, but where blocks step together and `blocks` says so."""
-    stream = Stream(recipe=_beginning(recipe, course.given_frames), forwards=forwards, course=course)
+    stream = Stream(recipe=begun_with(recipe, course.given_frames), forwards=forwards, course=course)
     return stream.staggered() if recipe.level is Level.STAGGERED else stream.apart()
 
 
-def _beginning(recipe: Recipe, given_frames: int) -> Recipe:
+def begun_with(recipe: Recipe, given_frames: int) -> Recipe:
     """The recipe as it is for streams of which so many frames are given: they are whole blocks."""
     plan = recipe.blocks
     later = given_frames - plan.lead
