@@ -216,7 +216,7 @@ class Renderer:
         return await asyncio.shield(self._made[key])
 
     async def _render(self, command: list[str], output: Path) -> bytes:
-        whole = ["nice", "-n", "19", sys.executable, "-m", "longtake", "render", *command]
+        whole = ["nice", "-n", "5", sys.executable, "-m", "longtake", "render", *command]
         whole += ["--model", self._model, "-o", str(output), "--json"]
         async with self._turns:
             process = await asyncio.create_subprocess_exec(*whole, stdout=asyncio.subprocess.DEVNULL)
