@@ -51,7 +51,7 @@ def test_the_recipes_that_ship_are_these() -> None:
         "longlive": (Level.CLEAN, 4, 3, 3), "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
-        "longlive-2": (Level.CLEAN, 2, 3, 3),
+        "longlive-2": (Level.CLEAN, 2, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
         "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0), "reference": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip

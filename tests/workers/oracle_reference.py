@@ -17,7 +17,6 @@ from longtake.core.recipe.context import Level
 from longtake.core.recipe.recipe import Recipe
 from tests.workers.oracle import NoiseFn, generate
 from tests.workers.unturned import UnturnedLanes, placing_of
-from workers.denoise.noise import normal
 from workers.models.api import Denoiser, sdpa
 
 
@@ -27,12 +26,6 @@ def running_ahead(lead: int, stride: int, end: int) -> int:
     while end > place:
         place += stride
     return place
-
-
-def some_reference(recipe: Recipe, frame_shape: tuple[int, ...]) -> Tensor:
-    """Latents [F, C, H, W] of no image, the same each time, for streams whose reference may be any; F may be 0."""
-    count = recipe.context.reference_frames
-    return normal(2026, 0, 0, (max(count, 1), *frame_shape))[:count]
 
 
 @dataclass

@@ -84,7 +84,7 @@ def check(request: Open, parent: Session) -> None:
     if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block = parent.next_block
-    if parent.progress.again.renewed.get(0) == block:
+    if parent.progress.again.has_renewed(block):
         raise NoCapacity(f"open.fork: {parent.id} is being renewed with another prompt", 1.0, Lack.TURN)
     if block < parent.shown_from:  # what only pictures of earlier blocks depend on is not in its slot
         raise NoCapacity(f"open.fork: {parent.id} makes again what its client has", 1.0, Lack.TURN)

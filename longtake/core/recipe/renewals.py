@@ -103,6 +103,8 @@ class Renewing:
 
     def writes_sinks(self, block: int) -> bool:
         """Whether the renewal before `block` commits sinks anew."""
+        if self.cues.change is CueRule.FULL:
+            return self.window.sinks > 0
         return self._has_sinks and (not self.cues.keep_sinks or self._is_whole(block))
 
     def moved(self, block: int | None) -> Window:

@@ -126,6 +126,10 @@ class Replays(dict[int, Replay]):
         self.renewed: dict[int, int] = {}
         """The block before which each lane was renewed last, or is being renewed; it may not have begun that yet."""
 
+    def has_renewed(self, block: int) -> bool:
+        """Whether any lane was renewed before this block, or is being: then the cue there is in effect."""
+        return block in self.renewed.values()
+
     def forget_from(self, block: int) -> None:
         """Blocks from this one on are begun again, and nothing is replayed any more."""
         self.clear()

@@ -313,7 +313,7 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        begun = self.next_block + (self.progress.again.renewed.get(0) == self.next_block)  # in effect, if it is renewed
+        begun = self.next_block + self.progress.again.has_renewed(self.next_block)  # in effect, if a lane is renewed
         first = block = max(begun, self.settled_to)
         if request.block is not None:
             block = request.block

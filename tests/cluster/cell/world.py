@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.simulated_streams import LoadOf, no_load
+from benchmarks.courses import LoadOf, no_load
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
@@ -29,7 +29,6 @@ from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
 from tests.workers.oracle_plans import generate_by_lists
-from tests.workers.oracle_reference import generate_with, some_reference
 from tests.workers.oracle_sources import row_of
 from tests.workers.unturned import UnturnedLanes, placing_of
 from workers.denoise.noise import normal
@@ -122,7 +121,7 @@ def expected_hashes(
 ) -> list[str]:
     """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to.
 
-    They are made by `recipe`, or by the model's own, each begun under a load; a reference is `some_reference`.
+    They are made by `recipe`, or by the model's own, each begun under a load.
     """
     torch.set_num_threads(1)
     info = weights.load_info(model)
@@ -139,11 +138,7 @@ def expected_hashes(
     steps = info.recipe.steps
     lists = [steps.entries(block, loads(block)) for block in range(blocks)]
     start = info.recipe.context.start_blocks
-    if info.recipe.context.reference_frames:
-        _, *frame_shape = info.geometry.block_shape
-        reference_BFCHW = some_reference(info.recipe, tuple(frame_shape)).unsqueeze(0)
-        latents = generate_with(denoiser, info.recipe, text, noise, blocks, reference_BFCHW)
-    elif start:
+    if start:
         latents = generate_from(denoiser, info.recipe, text, noise, blocks, lanes, Beginning(start_blocks=start))
     elif any(entries != steps.ladder for entries in lists):
         latents = generate_by_lists(
