@@ -1,9 +1,9 @@
 """The files of one session: names, appending, cutting back what a failing disk has left undone, and removal.
 
 Theory of operation. A session has a folder. In it `truth` holds its record and its cues, and stays. Latents lie in a
-file for each 32 blocks, which is removed whole when no block of it is wanted any more, nor held because it is the first
-of a shot; nothing is ever moved or rewritten. Latents of sinks are wanted for ever, so they have a file of their own, `sinks`. Acknowledgements stand in
-the newest file of latents: what they are good for ends with the latents about them.
+file for each 32 blocks, which is removed whole when no block of it is wanted any more, nor held because a shot begins
+with it; nothing is ever moved or rewritten. Latents of sinks are wanted for ever, so they have a file of their own,
+`sinks`. Acknowledgements stand in the newest file of latents: what they are good for ends with the latents about them.
 
 What is added to a file is buffered until it is flushed. When a flush fails, a part of it may be in the file; when a
 sync fails, the system may have lost any bytes since the last one, and a second sync would say nothing of it. So the
@@ -258,8 +258,10 @@ class SessionFiles:
             file.repair()
 
     def raise_floors(self, floors: Iterable[int], held: tuple[tuple[int, int], ...] = ()) -> None:
-        """From now on latents of blocks before these are not wanted where they enter step 1, 2, and so on, but for those
-        that are held: ranges (first, end)."""
+        """From now on latents of blocks before these are not wanted where they enter step 1, 2, and so on.
+
+        But for those that are held: ranges (first, end).
+        """
         self._held = held
         for step, block in enumerate(floors, start=1):
             self._floors[step] = max(block, self._floors.get(step, 0))
@@ -276,10 +278,9 @@ class SessionFiles:
         return any(start < first + count and first < end for start, end in self._held)
 
     def _is_spent(self, name: str, latents: _LatentsFile) -> bool:
-        first = int(name.removeprefix(_LATENTS_PREFIX))
-        return not self._holds(first, BLOCKS_PER_FILE) and all(
-            top < self._floors.get(step, 0) for step, top in latents.tops.items()
-        )
+        if self._holds(int(name.removeprefix(_LATENTS_PREFIX)), BLOCKS_PER_FILE):
+            return False
+        return all(top < self._floors.get(step, 0) for step, top in latents.tops.items())
 
     def remove(self) -> None:
         """Remove everything."""

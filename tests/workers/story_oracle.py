@@ -81,8 +81,8 @@ class Telling:
                     last = step + 1 == steps
                     x = x0 if last else noised(x0, noise(block, step + 1), recipe.sigmas[step + 1])
                     self.entered[block, step + 1] = x
-                for lane in range(recipe.lane_count):
-                    self.seal(lane, block)
+                for number in range(recipe.lane_count):
+                    self.seal(number, block)
         return [self.entered[block, steps] for block in range(blocks)]
 
     def go_back(self, block: int) -> None:

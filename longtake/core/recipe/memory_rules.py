@@ -108,6 +108,13 @@ RULES_OF_MEMORY = (
         why="a page of memory is no frame that could be committed anew, and what is read beside it must be of its kind",
     ),
     Rule(
+        name="a reference beside a memory",
+        first=("reference_frames",),
+        second=("on_leave",),
+        is_broken=lambda recipe: recipe.memory.folds and recipe.context.reference_frames > 0,
+        why="it has not been said how a memory stands behind an image that is always in sight",
+    ),
+    Rule(
         name="a cut of what was folded",
         first=("cut",),
         second=("on_leave",),

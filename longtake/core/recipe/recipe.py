@@ -88,13 +88,12 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
-        memory = self.context.memory_frames
-        sinks = self.sink_frames + memory
-        limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
+        memory, before, limit = self.context.memory_frames, self.context.reference_frames, self.block_limit
+        limits = [self.window_frames, None if limit is None else before + self.blocks.first_frame(limit)]
         if self.cues.cut:  # then slots are not those of the first frames
             limits = [self.window_frames]
-        shelf = self.context.shot_frames
-        ring = None if self.window_frames is None else self.window_frames - sinks - shelf
+        sinks, shelf = self.sink_frames + memory, self.context.shot_frames
+        ring = None if self.window_frames is None else self.window_frames - sinks - shelf - before
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
         return Window(
@@ -106,6 +105,7 @@ class Recipe:
             behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
             is_renewed=is_renewed,
             memory=memory,
+            references=before,
         )
 
     @property
@@ -140,7 +140,7 @@ class Recipe:
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H), or that are folded as it begins."""
         own = 0 if self.memory.folds else self.blocks.frames
-        past_frames = max(0, self.window.size - self.window.sinks - self.context.shot_frames - own)
+        past_frames = max(0, self.window.span - self.window.sinks - self.context.shot_frames - own)
         return -(-past_frames // self.blocks.frames)
 
     @property

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from benchmarks.places import standing
+from benchmarks.recaches import Recached, read_by, recached
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
@@ -17,7 +18,6 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
-from tests.core.support.recached import Recached, read_by, recached
 from tests.core.support.storied import again, read_in, standing_in
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import HASH_BYTES, REACH, decoded, first_state, folded
@@ -92,7 +92,7 @@ class Contents:
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
             work = order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
-            if renewal is None:
+            if renewal is None or work.block < 0:
                 self.check_places(work, self._read(work))
             else:
                 self.check_places(work, self._renewal(work, renewal, passed).reads[work.block])
@@ -127,6 +127,10 @@ class Contents:
         `works` are one forward: several if they read one another.
         """
         recipe = self.graph_of(works[0].session).recipe
+        if works[0].block < 0:  # the reference reads itself alone
+            self._check_frames(worker, works[0], read_by(recipe, -1, []), dict(self.own_frames(works[0])))
+            assert len(works) == 1
+            return
         right = self._renewal(works[0], block, self.passed(works[0].session, block))
         mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
@@ -171,7 +175,8 @@ class Contents:
         """When the page of a frame was sealed or renewed last, as in `sealed`, and what it must hold now."""
         before = 1 << 60
         while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
-            session, before = self.parents[session]
+            session, first = self.parents[session]
+            before = min(before, first)
         made = self.sealed[session, lane, frame]
         newest = max(block for block in made if block < before)
         return newest, made[newest]
@@ -251,7 +256,7 @@ class Contents:
     def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
         """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
         graph = self.graph_of(work.session)
-        own = graph.blocks.own(work.block)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
         if graph.recipe.cues.cut:
             right = standing_in(graph.recipe, own, seen, self.story(work.session, 1 << 60))
@@ -277,7 +282,9 @@ class Contents:
 
     def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
         """The latent frames of a forward's own block, each with its page."""
-        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
+        return zip(own, work.pages.writes, strict=True)
 
 
 def one_of(contents: Sequence[bytes]) -> bytes:
