@@ -3,10 +3,12 @@
 python -m benchmarks.chaos --kills 30 --stops 10 --stalls 5
 python -m benchmarks.chaos --launcher ray --kills 6 --stops 2 --stalls 1
 python -m benchmarks.chaos --hour
+python -m benchmarks.chaos --kills 4 --stops 1 --stalls 0 --recipe longlive --fast 2 --realtime 0
 
 Clients stream all the while, each the same script again and again, with cues on the way. Faults come one after the
 other, each when what the one before did has healed. Every stream is compared, byte by byte, with what `longtake render`
-makes of its prompt, seed and cues. For each fault: the longest time that each client went without a segment. At the
+makes of its prompt, seed and cues by the same recipe (realtime streams may shed steps, where it has steps to shed; then
+they are not rendered alike). For each fault: the longest time that each client went without a segment. At the
 end: whether everything is free and nothing is left. The exit status says whether all streams were complete and equal.
 
 `--hour` is one stream of an hour, as fast as it can be made, with a cue a minute and a kill every two minutes of it.
@@ -36,6 +38,7 @@ from cluster.launch.plan import model_path
 from longtake.client import Client, PaceName
 from longtake.client.errors import ClientError
 from longtake.core.errors import Unavailable
+from longtake.recipes import find_recipe
 from workers.models import weights
 
 HEAL_S = 120.0
@@ -60,6 +63,7 @@ class Asked(TypedDict):
     node_kills: int
     launcher: str
     model: str
+    recipe: str
     extra: str
     fast: int
     realtime: int
@@ -207,6 +211,7 @@ async def storm(setup: Setup, counts: Counts, scripts: list[Script], seed: int, 
 @click.option("--nodes", default=0, show_default=True, type=click.IntRange(0), help="Ray nodes beside a head.")
 @click.option("--node-kills", default=0, show_default=True, type=click.IntRange(0), help="Of nodes with all workers.")
 @click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
+@click.option("--recipe", default="", help="One that ships, by which all streams are made. Default: the model's own.")
 @click.option("--extra", default="", help="More lines of the configuration; {folder} is a folder of this run.")
 @click.option("--fast", default=2, show_default=True, type=click.IntRange(0), help="Clients of FAST streams.")
 @click.option("--realtime", default=1, show_default=True, type=click.IntRange(0))
@@ -218,14 +223,16 @@ async def storm(setup: Setup, counts: Counts, scripts: list[Script], seed: int, 
 def main(**asked: Unpack[Asked]) -> None:
     """Kill and stop the processes of a server, and compare its streams with rendered ones."""
     say = say_json if asked["as_json"] else say_text
-    geometry = weights.load_info(model_path(asked["model"])).geometry
+    geometry, name = weights.load_info(model_path(asked["model"])).geometry, asked["recipe"]
+    if name:
+        geometry = geometry.divided(find_recipe(name, field="--recipe").recipe.blocks)
     wanted: tuple[tuple[PaceName, int], ...] = (("fast", asked["fast"]), ("realtime", asked["realtime"]))
     paces = [pace for pace, count in wanted for _ in range(count)]
     if (asked["nodes"] and asked["launcher"] != "ray") or (asked["node_kills"] and asked["nodes"] < 2):
         raise click.UsageError("--nodes need --launcher ray, and --node-kills two of them or more")
     setup = Setup(
         launcher=asked["launcher"], model=asked["model"], sessions=len(paces), nodes=asked["nodes"],
-        extra=asked["extra"],
+        extra=asked["extra"], recipe=name,
     )  # fmt: skip
     if asked["is_hour"]:
         sys.exit(0 if run(hour(setup, geometry, asked["seed"], say)) else 1)
@@ -234,7 +241,14 @@ def main(**asked: Unpack[Asked]) -> None:
         node_kills=asked["node_kills"], ray=asked["launcher"] == "ray" and not asked["nodes"],
     )  # fmt: skip
     scripts = [
-        Script(number=number, pace=pace, blocks=asked["blocks"], cue_every=asked["cue_every"], geometry=geometry)
+        Script(
+            number=number,
+            pace=pace,
+            blocks=asked["blocks"],
+            cue_every=asked["cue_every"],
+            geometry=geometry,
+            recipe=name,
+        )
         for number, pace in enumerate(paces)
     ]
     sys.exit(0 if run(storm(setup, counts, scripts, asked["seed"], say)) else 1)

@@ -38,6 +38,8 @@ class Setup:
 
     launcher: str = "subprocess"
     model: str = "pocket"
+    recipe: str = ""
+    """A recipe that is served beside the model's own, by which the streams are made; empty: the model's own."""
     denoise: int = 2
     decode: int = 2
     sessions: int = 3
@@ -63,7 +65,8 @@ class Setup:
         """The configuration. Any worker alone has room for all sessions, so that one can be missing."""
         return (
             f'[model]\npath = "{self.model}"\n'
-            f'[cluster]\nlaunch = "{self.launcher}"\nray_address = "{ray_address}"\n'
+            + (f'recipes = ["{self.recipe}"]\n' if self.recipe else "")
+            + f'[cluster]\nlaunch = "{self.launcher}"\nray_address = "{ray_address}"\n'
             f"denoise_workers = {self.denoise}\ndecode_workers = {self.decode}\n"
             f"sessions_per_worker = {self.sessions}\n"
             + ('packed = ["realtime"]\n' if self.packed else "")

@@ -51,6 +51,8 @@ class Script:
     cue_every: int
     """Blocks from one cue to the next."""
     geometry: Geometry
+    recipe: str = ""
+    """By which it is made, by name; empty: the model's own."""
 
     @property
     def prompt(self) -> str:
@@ -73,8 +75,9 @@ class Script:
 
     def options(self) -> StreamOptions:
         return StreamOptions(
-            seed=self.seed, pace=self.pace, window=WINDOW, duration_s=self.start_s(self.blocks), codec="h264"
-        )
+            seed=self.seed, pace=self.pace, window=WINDOW, duration_s=self.start_s(self.blocks), codec="h264",
+            recipe=self.recipe,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -200,6 +203,7 @@ class Renderer:
         """The bytes that the same prompt and seed give, with the cues at the blocks that the client was told."""
         script = take.script
         command = [script.prompt, "--seed", str(script.seed), "--duration", _text(script.start_s(script.blocks))]
+        command += ["--recipe", script.recipe] if script.recipe else []
         for name, block in take.cues.items():
             if block >= script.blocks:
                 continue
@@ -212,7 +216,7 @@ class Renderer:
         return await asyncio.shield(self._made[key])
 
     async def _render(self, command: list[str], output: Path) -> bytes:
-        whole = ["nice", "-n", "19", sys.executable, "-m", "longtake", "render", *command]
+        whole = ["nice", "-n", "5", sys.executable, "-m", "longtake", "render", *command]
         whole += ["--model", self._model, "-o", str(output), "--json"]
         async with self._turns:
             process = await asyncio.create_subprocess_exec(*whole, stdout=asyncio.subprocess.DEVNULL)

@@ -3,12 +3,12 @@ it reports."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Protocol
 
 from cluster.cell.journal import Journal
 from longtake.core.effects import Dispatch, PrepareStream
-from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
+from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded, WorkerJoined
 from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, FromLatent, Work, WorkerId
 from workers.messages import (
     Decode,
@@ -59,6 +59,33 @@ class Attached:
             expected = self._in_flight[0][0] if self._in_flight else "none"
             raise ValueError(f"it reported dispatch {sequence}, expected {expected}")
         return self._in_flight.popleft()[1]
+
+
+class Roster(dict[WorkerId, Attached]):
+    """The workers that have a link, by name.
+
+    A worker may dial in again before the scheduler has heard that the one before it is gone. What is decided until then
+    is meant for that one, and must not reach the new one, which holds nothing of what orders name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unheard: Counter[WorkerId] = Counter()
+        """How many of the times that a worker has joined the scheduler has not handled."""
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """Take in a worker; that it has joined is put into the inbox."""
+        self[introduction.worker] = Attached(introduction, port)
+        self._unheard[introduction.worker] += 1
+
+    def handling(self, event: Event) -> None:
+        """The scheduler is handling an event: if a worker has joined, orders that follow are for it."""
+        if isinstance(event, WorkerJoined):
+            self._unheard[event.worker] -= 1
+
+    def known(self, worker: WorkerId) -> Attached | None:
+        """The worker that orders are meant for; None if it is gone."""
+        return None if self._unheard[worker] else self.get(worker)
 
 
 WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cluster.cell.answers import Answers
-from cluster.cell.attached import Attached, Port, event_of, order_of, preparation
+from cluster.cell.attached import Attached, Port, Roster, event_of, order_of, preparation
 from cluster.cell.clients import Clients
 from cluster.cell.durability import Released, Told
 from cluster.cell.inbox import Inbox
@@ -114,7 +114,7 @@ class Engine:
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._outputs: dict[tuple[WorkerId, DispatchNumber | None], list[tuple[ForwardWork, bytes]]] = {}
-        self._workers: dict[WorkerId, Attached] = {}
+        self._workers = Roster()
         self.clients = Clients()
         self.is_draining = False
         """Whether a drain was asked for."""
@@ -147,7 +147,7 @@ class Engine:
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
-        self._workers[introduction.worker] = Attached(introduction, port)
+        self._workers.join(introduction, port)
         self.submit(
             WorkerJoined(
                 now_s=self.now_s(),
@@ -300,6 +300,7 @@ class Engine:
             event = replace(event, held_from=self.clients.held_from(event.session))
         effects: list[Effect] = []
         segment = self._segments.pop((event.worker, event.sequence), b"") if isinstance(event, OpDone) else b""
+        self._workers.handling(event)
         try:
             effects = self.scheduler.handle(event)
             if isinstance(event, OpDone | OpFailed):
@@ -363,15 +364,15 @@ class Engine:
                 self._send(effect.worker, effect)
             case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal() | StepsSettled():
                 self.keeping.perform(effect, now_s=self.now_s())
-            case GiveUp() if effect.worker in self._workers:
-                self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
+            case GiveUp() if (hung := self._workers.known(effect.worker)) is not None:
+                self.leave(effect.worker, hung.port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
                 self._tell(effect)
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():
                 self._tell(effect)
 
     def _dispatch(self, effect: Dispatch) -> None:
-        attached = self._workers.get(effect.worker)
+        attached = self._workers.known(effect.worker)
         if attached is None:  # its loss is in the inbox behind this event
             return
         order = order_of(effect, self.journal)
@@ -379,8 +380,7 @@ class Engine:
         attached.port.send(Task(sequence=effect.sequence, order=order))
 
     def _send(self, worker: WorkerId, message: Down) -> None:
-        attached = self._workers.get(worker)
-        if attached is not None:
+        if (attached := self._workers.known(worker)) is not None:
             attached.port.send(message)
 
     def _tell(self, told: Told) -> None:

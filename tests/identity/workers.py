@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import UnknownPeer
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import PageId, Role
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task
+from workers.messages import Decode, Done, Encoded, Introduction, Prepared, PrepareGiven, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
@@ -25,8 +26,10 @@ class WithoutPictures:
     role = Role.DECODE
     device = torch.device("cpu")
 
-    def __init__(self, text: TextEncoder) -> None:
+    def __init__(self, text: TextEncoder, giving: Callable[[Sequence[bytes]], bytes] | None = None) -> None:
+        """`giving` makes latents of given pictures."""
         self._text = text
+        self._giving = giving
 
     def page(self, page: PageId) -> Tensor:
         """See workers.images.Holder."""
@@ -43,6 +46,9 @@ class WithoutPictures:
                 yield Done(sequence=message.sequence)
             case PrepareStream():
                 yield Prepared(session=message.session, header=b"", media_type="")
+            case PrepareGiven(pictures=pictures) if self._giving is not None:
+                given = self._giving(pictures)
+                yield Prepared(session=message.session, header=b"", media_type="", given=given)
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 tensor = tensor_to_bytes(encoded.features_TC)
@@ -81,11 +87,12 @@ class OnePageSwapped:
         """See workers.runner.Performer."""
         if isinstance(message, Task) and isinstance(message.order, tuple):
             self._left -= 1
-            work = message.order[0].work
-            sealed = [page for page in work.pages.reads if page not in work.pages.writes]
-            if self._left <= 0 and len(sealed) > 1:
-                self._swap(sealed[0], sealed[1])
-                self._left = sys.maxsize
+            written = {page for each in message.order for page in each.work.pages.writes}
+            for work in [each.work for each in message.order if each.work.kind is Kind.DENOISE]:
+                sealed = [page for page in work.pages.reads if page not in written]
+                if self._left <= 0 and len(sealed) > 1:
+                    self._swap(sealed[0], sealed[1])
+                    self._left = sys.maxsize
         yield from self._worker.perform(message)
 
     @property

@@ -105,9 +105,9 @@ class Call:
 
     # --- the client's end -------------------------------------------------------------------------------------------
 
-    def open(self, make: Callable[[float], Open]) -> None:
-        """Ask for a stream."""
-        self._up.send(lambda: self._first(lambda: self._open(make)))
+    def open(self, make: Callable[[float], Open], given: tuple[bytes, ...] = ()) -> None:
+        """Ask for a stream, which begins with these pictures."""
+        self._up.send(lambda: self._first(lambda: self._open(make, given)))
 
     def resume(self, token: bytes, cursor: int | None) -> None:
         """Ask to go on with it."""
@@ -145,11 +145,12 @@ class Call:
         except LongtakeError as error:
             self._down.send(error.problem)
 
-    def _open(self, make: Callable[[float], Open]) -> None:
+    def _open(self, make: Callable[[float], Open], given: tuple[bytes, ...]) -> None:
         engine = self._server.engine
         engine.keeping.check()
         self.outbox.token = self._server.owners.add(self.session, TENANT)
         engine.attach(self.session, self.outbox)
+        engine.journal.give(self.session, given)
         engine.submit(make(engine.now_s()))
         self._number = FIRST_CONNECTION
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from longtake.core.flow import Pace
-from tests.simulation.scenarios import Scenario, scenario
+from tests.simulation.scenarios import Scenario, plain
 from tests.simulation.wishes import Deed
 
 SOME = range(6)
@@ -13,8 +13,12 @@ SOME = range(6)
 
 
 def calm(seed: int) -> Scenario:
-    """A scenario in which every stream runs to its end: no faults, and clients that stay."""
-    made = scenario(seed)
+    """A scenario of one plain recipe in which every stream runs to its end: no faults, and clients that stay."""
+    return calmed(plain(seed))
+
+
+def calmed(made: Scenario) -> Scenario:
+    """The same scenario without faults, and with clients that stay."""
     wishes = tuple(
         replace(wish, pace=Pace.FAST, acts=tuple(act for act in wish.acts if act.deed is Deed.CUE), fork_of=None)
         for wish in made.wishes

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from benchmarks.by_hand import Model
 from cluster.cell.outbox import ClientMessage, Moved, SegmentOut
 from longtake.core.effects import (
     Closed,
@@ -22,12 +23,13 @@ from longtake.core.effects import (
 )
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Problem
-from longtake.core.events import Ack, CueRequest, Event, Open, Pause, Play
+from longtake.core.events import Ack, CueRequest, Event, Pause, Play
 from longtake.core.openings import Opened
-from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
+from longtake.core.work import CueId, Fork, SessionId
 from tests.simulation import calls
+from tests.simulation.asking import cue_of, opening, pictures_of, recaches, script_of
 from tests.simulation.calls import Call, Violation, closing
-from tests.simulation.oracle import Model, Script, segments
+from tests.simulation.oracle import Script, Turn, segments
 from tests.simulation.wishes import Deed, Wish
 
 RETRIES = 4
@@ -38,7 +40,11 @@ class Cell(calls.Cell, Protocol):
     """What clients share."""
 
     draw: random.Random
-    model: Model
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """Of its recipes."""
+        ...
 
     def seen(self, client: SimulatedClient) -> None:
         """The client has seen another segment."""
@@ -81,27 +87,24 @@ class SimulatedClient:
     """How often its stream was taken over by another server."""
 
     def __post_init__(self) -> None:
+        self.model = self.cell.models[self.wish.recipe]
         self.next = 0
         """The segment that must come next."""
-        self.prompts: dict[CueId, str] = {}
+        self.requests: dict[CueId, CueRequest] = {}
         """What each cue asks for."""
         self._call: Call | None = None
         self._older: list[Call] = []
         """Broken calls of which the server may not know yet that they are."""
         self._token = b""
         self._cursor: int | None = None
-        """The last segment that it has consumed."""
         self._is_answered = False
         """Whether its call has begun: before that nothing is said but what it begins with."""
         self._shown: int | None = None
         """The cursor with which it came back last."""
-        self._starves_until_s = 0.0
-        self._is_playing = True
-        self._acts = list(self.wish.acts)
+        self._starves_until_s, self._is_playing, self._acts = 0.0, True, list(self.wish.acts)
         self._cues: dict[CueId, CueRequest] = {}
         """Those without an answer."""
         self._told: dict[CueId, list[type[ClientMessage]]] = {}
-        """What it was told of each cue, in order."""
         self._closed: Closed | None = None
         if self.parent is None:
             self.cell.agenda.at(self.wish.begins_s, self.open)
@@ -129,25 +132,18 @@ class SimulatedClient:
 
     def open(self) -> None:
         """Ask for the stream, over a call of its own."""
-        wish = self.wish
         if not self.cell.server.is_up:
             self._come_back()
             return
         self.attempts += 1
-        parent = None if self.parent is None else self.parent.script
-        seed, prompt = 100 + wish.number, f"prompt {wish.number}"
-        self.script = Script(seed=seed, prompt=prompt, parent=parent)
+        wish = self.wish
+        self.script = script_of(wish, self.model, None if self.parent is None else self.parent.script)
         self._cues.clear()
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
-        session, pictures = self.session, self.cell.model.geometry.first_picture(wish.blocks) - wish.cut_short
         fork = None if self.parent is None else Fork(session=self.parent.session, block=self._forks_at(self.parent))
-        self._dial().open(
-            lambda now_s: Open(
-                now_s=now_s, session=session, prompt=prompt, seed=seed, pace=wish.pace, window=wish.window,
-                picture_limit=pictures, settings=SegmentSettings(codec="raw", quality=0), cues=cues, fork=fork,
-            )
-        )  # fmt: skip
+        pictures = pictures_of(wish) if wish.given else ()
+        self._dial().open(opening(wish, self.session, self.script, cues, fork), pictures)
 
     def _forks_at(self, parent: SimulatedClient) -> int | None:
         return None if self.wish.fork_back is None else max(0, parent.next - self.wish.fork_back)
@@ -158,11 +154,15 @@ class SimulatedClient:
         return call
 
     def _cue(self, block: int | None) -> CueRequest:
-        cue = CueId(f"c{len(self.prompts)}")
-        self.prompts[cue] = f"{self.session} {cue}"
-        self._told[cue] = []
-        request = self._cues[cue] = CueRequest(cue=cue, prompt=self.prompts[cue], block=block)
+        request = cue_of(self.session, len(self.requests), block, self.model)
+        self.requests[request.cue] = self._cues[request.cue] = request
+        self._told[request.cue] = []
         return request
+
+    def accepted(self, cue: CueId, block: int) -> None:
+        """A cue has its block: it counts from now on, even if its client will be told later."""
+        request = self.requests[cue]
+        self.script.turns[block] = Turn(request.prompt, recaches(request, self.model))
 
     def _send(self, make: Callable[..., Event]) -> None:
         if self._call is not None:
@@ -270,17 +270,18 @@ class SimulatedClient:
         accepted = {cue for cue, told in self._told.items() if CueAccepted in told and CueSuperseded not in told}
         self._check(accepted <= cues, f"cues {accepted - cues} were accepted, and are lost")
 
-    def taken_over(self, turns: dict[int, str]) -> None:
+    def taken_over(self, cues: dict[int, CueId]) -> None:
         """Another server goes on with its stream, from these cues."""
         self.restarts += 1
-        if turns != self.script.turns:
-            self.script.turns = dict(turns)
-            if self.is_opened:
-                self._begin_bytes()
+        before, self.script.turns = self.script.turns, {}
+        for block, cue in cues.items():
+            self.accepted(cue, block)
+        if before != self.script.turns and self.is_opened:
+            self._begin_bytes()
 
     def _begin_bytes(self) -> None:
         """From here on its bytes are those that its script gives."""
-        self._bytes = segments(self.cell.model, self.script)
+        self._bytes = segments(self.script)
         self._known = [next(self._bytes) for _ in range(self.next)]
 
     def _hear(self, message: ClientMessage) -> None:
@@ -322,13 +323,14 @@ class SimulatedClient:
             self._repeat()
 
     def _segment(self, message: SegmentOut) -> None:
-        emit, geometry, number = message.emit, self.cell.model.geometry, message.emit.block
+        emit, geometry, number = message.emit, self.model.geometry.divided(self.script.plan), message.emit.block
         self._check(self.is_opened, "a segment comes before the stream is opened")
         self._check(number == self._comes <= self.next, f"segment {number} comes, {self._comes} was expected")
         self._comes += 1
         first, last = geometry.first_picture(number), number + 1 == self.wish.blocks
         count = geometry.pictures(number) - last * self.wish.cut_short
         self._check((emit.first_picture, emit.picture_count) == (first, count), f"wrong pictures: {emit}")
+        self._check(emit.steps in (0, self.script.steps(number, emit.load)), f"not the steps of its load: {emit}")
         is_new = number == self.next
         if is_new:
             self._known.append(next(self._bytes))

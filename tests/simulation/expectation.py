@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from longtake.core.endings import Ending
 from longtake.core.events import Event, Open
 from longtake.core.flow import Pace
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from tests.simulation.calls import Violation
-from tests.simulation.oracle import Model
+from tests.simulation.oracle import Script
+from tests.simulation.wishes import Wish
+from workers.simulated.arithmetic import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +43,36 @@ class Circumstances:
                 return False
 
 
-def journal_entries(model: Model, window: int, rewind_blocks: int) -> int:
+def journal_entries(recipe: Recipe, reach: Reach, *, window: int, rewind_blocks: int, given_blocks: int) -> int:
     """The most latents that the journal may hold of one stream whose client lets it run `window` blocks ahead.
 
     So many blocks of the past are kept beside, for forks. For each step those that a lane remembers, of the last step
     those that a decoder does, those of the sinks, and what lies between the last segment that was acknowledged and the
-    newest block.
+    newest block. A recache goes back by a window, from where a lane has it; where it moves the sinks, what they were
+    made of at their last move is kept, too. What was given is kept for ever, and what is read as it is when finished
+    as long as a lane remembers it.
     """
-    recipe, ahead = model.recipe, window + 3 + rewind_blocks
-    lane = recipe.history_blocks * model.reach.layers
-    slot = -(-model.reach.latents // recipe.blocks.frames)
-    sinks = -(-recipe.sink_frames // recipe.blocks.frames)
-    return recipe.step_count * (sinks + ahead + lane) + max(0, slot - lane)
+    size, frames = recipe.window.size, recipe.blocks.frames
+    ahead, lane = window + 3 + rewind_blocks, recipe.history_blocks * reach.layers
+    slot = -(-reach.latents // frames)
+    sinks = -(-recipe.sink_frames // frames)
+    if recipe.cues.change is not CueRule.SWAP:
+        renewal = 1 + size // frames if recipe.block_limit is None else recipe.block_limit
+        lane += renewal
+        if sinks:
+            sinks = renewal * (1 + (recipe.cues.keep_sinks is False))
+    live = 0 if recipe.joint is None else recipe.joint.live
+    clean = given_blocks + recipe.context.start_blocks
+    return recipe.step_count * (sinks + ahead + lane + live) + max(0, slot - lane) + clean
+
+
+def journal_bytes(script: Script, wish: Wish, rewind_blocks: int) -> int:
+    """The same in bytes."""
+    model, window = script.model, wish.window
+    entries = journal_entries(
+        model.recipe, model.reach, window=window, rewind_blocks=rewind_blocks, given_blocks=script.given_blocks
+    )
+    return entries * model.geometry.divided(BlockPlan(frames=script.plan.most)).latent_bytes
 
 
 def check_admitted(event: Event, scheduler: Scheduler) -> None:

@@ -7,10 +7,12 @@ its session does not fail here: it could be taken for one of those, and no op ma
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from longtake.core.work import SessionId
 from tests.simulation.faults import Job, jobs_of
+from workers.denoise.apart import apart
 from workers.messages import OP_ERRORS, Decode, Done, Failed, Forward, Task, reason_of
 from workers.simulated.fake import FakeWorker
 
@@ -44,34 +46,49 @@ class FailingWorker:
     def perform(self, task: Task) -> Done | Failed:
         """Do a dispatch as far as it can be done; raises what an op of a session raises that nothing has failed of."""
         items: tuple[Forward | Decode, ...] = (task.order,) if isinstance(task.order, Decode) else task.order
-        outputs: list[bytes] = []
+        parts = [[0]] if isinstance(task.order, Decode) else apart(task.order)
+        outputs: dict[int, list[bytes]] = {}
         failed: dict[SessionId, str] = {}
         jobs = jobs_of(task)
-        for item, job in zip(items, jobs, strict=True):
-            reason = "no memory" if self._failures.fails(job, jobs) else self._tried(task, item, outputs)
+        for part in parts:
+            mine = [items[number] for number in part]
+            fails = len(part) == 1 and self._failures.fails(jobs[part[0]], jobs)
+            found, reason = ([], "no memory") if fails else self._tried(task, mine)
             if reason:
-                failed[job.session] = reason
-                self._struck.add(job.session)
-                if isinstance(item, Forward) and item.work.returns.are_sent:
-                    outputs.append(b"")
+                session = jobs[part[0]].session
+                failed[session] = reason
+                self._struck.add(session)
+                found = [b"" for item in mine if isinstance(item, Forward) and item.work.returns.are_sent]
+            outputs |= self._by_item(part, mine, found)
+        sent = tuple(output for number in sorted(outputs) for output in outputs[number])
         if failed:
             sessions, reason = tuple(failed), next(iter(failed.values()))
-            return Failed(sessions=sessions, sequence=task.sequence, reason=reason, outputs=tuple(outputs))
+            return Failed(sessions=sessions, sequence=task.sequence, reason=reason, outputs=sent)
         if isinstance(task.order, Decode):
-            return Done(sequence=task.sequence, segment=outputs[0])
-        return Done(sequence=task.sequence, outputs=tuple(outputs))
+            return Done(sequence=task.sequence, segment=sent[0])
+        return Done(sequence=task.sequence, outputs=sent)
 
-    def _tried(self, task: Task, item: Forward | Decode, outputs: list[bytes]) -> str:
-        """Do one op and add what it puts out; why it cannot be done, or nothing."""
+    def _by_item(
+        self, part: Sequence[int], items: Sequence[Forward | Decode], found: Sequence[bytes]
+    ) -> dict[int, list[bytes]]:
+        """What the ops of a part have put out, by their numbers."""
+        left = iter(found)
+        return {
+            number: [next(left)] if isinstance(item, Decode) or item.work.returns.are_sent else []
+            for number, item in zip(part, items, strict=True)
+            if found
+        }
+
+    def _tried(self, task: Task, items: Sequence[Forward | Decode]) -> tuple[list[bytes], str]:
+        """Do ops that are one thing: what they put out, or why they cannot be done."""
         try:
-            if isinstance(item, Forward):
-                outputs += self._fake.lanes.forward(item)
-            else:
-                report = self._fake.perform(task)
-                assert isinstance(report, Done)
-                outputs.append(report.segment)
+            forwards = [item for item in items if isinstance(item, Forward)]
+            if forwards:
+                return self._fake.lanes.batch(forwards), ""
+            report = self._fake.perform(task)
+            assert isinstance(report, Done)
         except OP_ERRORS as error:
-            if item.work.session not in self._struck:
+            if items[0].work.session not in self._struck:
                 raise
-            return reason_of(error)
-        return ""
+            return [], reason_of(error)
+        return [report.segment], ""

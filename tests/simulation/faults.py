@@ -9,16 +9,19 @@ from enum import Enum
 from typing import NamedTuple
 
 from longtake.core.effects import EncodeText, Give, LoadImage, PrepareStream, Stow, Take
-from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.ops import Kind, Op
+from longtake.core.scheduler import Scheduler
 from longtake.core.work import SessionId
 from tests.core.support.parts import op_of
-from workers.messages import Decode, Down, Task
+from workers.messages import Decode, Down, PrepareGiven, Task
 
 OPS = tuple(kind.value for kind in Kind)
 DISK = ("name", "write truth", "sync truth", "write latents", "sync latents", "cut", "remove")
 """What the writer of the journal does on its disk."""
 ERRANDS = ("encode", "prepare", "stow", "give", "take", "load")
 """What workers do beside ops."""
+RENEWAL = "renew"
+"""An op that commits a block anew because a prompt has changed, whatever else it is."""
 
 
 class Job(NamedTuple):
@@ -26,10 +29,10 @@ class Job(NamedTuple):
 
     session: SessionId
     what: str
-    """One of OPS, ERRANDS or DISK."""
+    """One of OPS, ERRANDS or DISK, or RENEWAL."""
     step: int = 0
     block: int = 0
-    """Both 0 for an errand; on a disk it counts how often that was done for the session."""
+    """Both 0 for an errand; on a disk, and of renewals, it counts how often that was done for the session."""
 
 
 def jobs_of(message: Down) -> tuple[Job, ...]:
@@ -42,12 +45,21 @@ def jobs_of(message: Down) -> tuple[Job, ...]:
             return tuple(Job(session, op.kind.value, op.step, op.block) for session, op in ops)
         case EncodeText():
             return (Job(message.conditioning.session, "encode"),)
-        case PrepareStream():
+        case PrepareStream() | PrepareGiven():
             return (Job(message.session, "prepare"),)
         case Stow() | Give() | Take() | LoadImage():
             return (Job(message.session, "load" if isinstance(message, LoadImage) else type(message).__name__.lower()),)
         case _:
             return ()
+
+
+def is_renewal(scheduler: Scheduler, job: Job) -> bool:
+    """Whether it is an op of a renewal that is under way."""
+    session = scheduler.cell.sessions.get(job.session)
+    if session is None or job.what not in (Kind.COMMIT.value, Kind.DENOISE.value):
+        return False
+    op = Op(Kind(job.what), job.step, job.block)
+    return session.progress.again.renews(session.graph.number_of(op)) and session.renewal(op) is not None
 
 
 class Phase(Enum):
@@ -115,6 +127,19 @@ class Plan:
     """Those that have struck, and when."""
     _since: int = 0
     """Moments since the last one."""
+    _renewals: Counter[tuple[int, Phase]] = field(default_factory=Counter)
+    """How many ops of renewals have come to a phase, by client."""
+
+    def told(self, moment: Moment, *, renews: bool) -> Moment:
+        """The moment as it is called: that of an op that renews a lane by its number, if the next fault waits for one
+        of these."""
+        if not renews:
+            return moment
+        number = self._renewals[moment.client, moment.phase]
+        self._renewals[moment.client, moment.phase] += 1
+        left = self.faults[len(self.struck) :]
+        waits = bool(left) and isinstance(left[0].at, Moment) and left[0].at.what == RENEWAL
+        return Moment(moment.client, RENEWAL, 0, number, moment.phase) if waits else moment
 
     def due(self, moment: Moment) -> Fault | None:
         """The fault that strikes at this moment."""
@@ -145,7 +170,7 @@ class KillPoints:
     def __str__(self) -> str:
         ops = [_column(what, phase) for what in OPS for phase in Phase]
         disk = [_column(what, phase) for what in DISK for phase in (Phase.BEFORE, Phase.AFTER)]
-        return "\n".join(map(self._table, (ops, ERRANDS, disk)))
+        return "\n".join(map(self._table, (ops, (*ERRANDS, RENEWAL), disk)))
 
     def _table(self, columns: Sequence[str]) -> str:
         rows = sorted({row for row, _ in self.hits}, key=lambda row: (not row.startswith("lane"), row))
@@ -162,7 +187,7 @@ def _width(column: str) -> int:
 
 def _column(what: str, phase: Phase) -> str:
     """The moment as the table names it."""
-    if what in ERRANDS:
+    if what in (*ERRANDS, RENEWAL):
         return what
     named = {("C", Phase.TAKEN): "seal", ("V", Phase.TAKEN): "emit"}
     return named.get((what, phase), f"{phase.value} {what}")

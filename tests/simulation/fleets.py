@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
+from benchmarks.by_hand import Model
+from longtake.core.limits import Limits
+from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, WorkerId
 from tests.simulation.chains import ChainCell, ChainMember
-from tests.simulation.oracle import Model
 from tests.simulation.scenarios import FleetPlan
 from tests.simulation.workers import SimulatedProcess
 from workers.messages import Introduction, Part, Seat
@@ -18,7 +23,7 @@ def start(plan: FleetPlan, cell: ChainCell) -> dict[WorkerId, SimulatedProcess]:
             name = WorkerId(f"{role.value}-{number}")
             is_late = role is Role.DENOISE and number + 1 == plan.denoisers
             begins_s = plan.late_s if is_late else 0.0
-            ability = _ability(plan, cell.model, role)
+            ability = _ability(plan, cell.models[0], role)
             length = plan.chain_length if role is Role.DENOISE else 1
             if length == 1:
                 whole = Introduction(worker=name, role=role, ability=ability, model_digest="m")
@@ -48,3 +53,20 @@ def _ability(plan: FleetPlan, model: Model, role: Role) -> Ability:
         numerics="simulated",
         replay_depth=depth,
     )
+
+
+def names(plan: FleetPlan) -> list[WorkerId]:
+    """The workers as the engine knows them."""
+    counts = {Role.DENOISE: plan.denoisers, Role.DECODE: plan.decoders, Role.TEXT: plan.texters}
+    return [WorkerId(f"{role.value}-{number}") for role, count in counts.items() for number in range(count)]
+
+
+def scheduler_of(models: Sequence[Model], limits: Limits, seed: int) -> Scheduler:
+    """What decides for a cell with these recipes. Steps are shed at random."""
+    loads, scheduler = random.Random(f"loads {seed}"), Scheduler(models[0].recipe, models[0].geometry, limits)
+    for number, other in enumerate(models[1:], start=1):
+        scheduler.serve(f"r{number}", other.recipe)
+    scheduler.cell.load_rule = lambda _cell, session, _block, _now_s: loads.randint(
+        0, session.graph.recipe.steps.most_load
+    )
+    return scheduler

@@ -6,17 +6,20 @@ import random
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from benchmarks.by_hand import Model
+from benchmarks.courses import begun_with
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from tests.simulation.disks import DiskTrouble, Spell
-from tests.simulation.faults import DECODER, DISK, ERRANDS, SERVER, TEXTER, Fault, Moment, Phase, Trouble
-from tests.simulation.oracle import Model
+from tests.simulation.faults import DECODER, DISK, ERRANDS, RENEWAL, SERVER, TEXTER, Fault, Moment, Phase, Trouble
+from tests.simulation.kinds import any_model, may_be_given
 from tests.simulation.wishes import Act, Deed, Wish
 from workers.simulated.arithmetic import Reach
 
@@ -29,6 +32,10 @@ ERRAND = 0.25
 """The share of runs whose first fault strikes while something else than an op is done, if that comes to pass."""
 
 
+GIVEN = 0.25
+"""The share of streams that begin with what is given, where that can be."""
+VARIED = 0.7
+"""The share of runs with recipes of every mechanism, of up to three in one cell."""
 KEPT = 0.6
 """The share of runs with a journal on disk."""
 STRUCK_SERVER = 0.5
@@ -60,7 +67,8 @@ class Scenario:
     """All that happens in one run, but for the times that ops and messages take."""
 
     seed: int
-    model: Model
+    models: tuple[Model, ...]
+    """By its recipes: the cell's own first."""
     limits: Limits
     fleet: FleetPlan
     image_failures: float
@@ -77,10 +85,24 @@ class Scenario:
     """So many messages are held for a client that comes back."""
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
+    lag: float = 0.0
+    """The share of what comes that the engine handles later, with what has come meanwhile."""
+
+    @property
+    def model(self) -> Model:
+        """By the cell's own recipe."""
+        return self.models[0]
 
 
 def scenario(seed: int) -> Scenario:
     """The scenario of a seed; equal seeds, equal scenarios."""
+    made, draw = plain(seed), random.Random(f"recipes {seed}")
+    made = varied(made, draw) if draw.random() < VARIED else made
+    return replace(made, lag=draw.choice([0.0, 0.0, 0.1, 0.5]))
+
+
+def plain(seed: int) -> Scenario:
+    """The same with one recipe of no mechanism but its level."""
     draw = random.Random(f"scenario {seed}")
     model = _model(draw)
     limits = Limits(
@@ -100,7 +122,7 @@ def scenario(seed: int) -> Scenario:
     has_disk = draw.random() < KEPT
     return Scenario(
         seed=seed,
-        model=model,
+        models=(model,),
         limits=limits,
         fleet=fleet,
         image_failures=draw.choice([0.0, 0.0, 0.0, 0.1]),
@@ -110,7 +132,52 @@ def scenario(seed: int) -> Scenario:
         spells=_spells(draw) if has_disk else (),
         backlog=draw.choice([1, 4, 128]),
         wishes=wishes,
-        faults=_faults(draw, model, wishes, has_disk=has_disk),
+        faults=_faults(draw, (model,), wishes, has_disk=has_disk),
+    )
+
+
+def varied(made: Scenario, draw: random.Random) -> Scenario:
+    """The same with other recipes, of which each stream has one, more cues, and streams that are given a beginning."""
+    models = tuple(any_model(draw, made.model) for _ in range(draw.choice([1, 1, 2, 3])))
+    wishes: list[Wish] = []
+    for wish in made.wishes:
+        recipe = draw.randrange(len(models)) if wish.fork_of is None else wishes[wish.fork_of].recipe
+        wishes.append(_by(draw, wish, models[recipe], recipe))
+    fleet, lanes = made.fleet, max(model.recipe.lane_count for model in models)
+    pages = max(model.recipe.page_count + made.limits.spare_pages(model.recipe.blocks) for model in models)
+    streams = lanes * (len(wishes) if draw.random() < 0.7 else 1)
+    here = draw.choice([1, 1, fleet.denoisers])
+    fleet = replace(fleet, pages=-(-streams * here // fleet.denoisers) * pages)
+    faults = _faults(draw, models, tuple(wishes), has_disk=made.has_disk)
+    renewed = [wish for wish in wishes if models[wish.recipe].recipe.cues.change is not CueRule.SWAP]
+    if renewed and draw.random() < 0.7:
+        wish = draw.choice(renewed)
+        at = Moment(wish.number, RENEWAL, 0, draw.randrange(8), draw.choice(list(Phase)))
+        strikes_server = made.has_disk and draw.random() < STRUCK_SERVER
+        model = models[wish.recipe]
+        faults = (_server_fault(draw, at, wish) if strikes_server else _fault(draw, at, wish, model), *faults[1:])
+    return replace(made, models=models, wishes=tuple(wishes), fleet=fleet, faults=faults)
+
+
+def _by(draw: random.Random, wish: Wish, model: Model, recipe: int) -> Wish:
+    """The same wish by another recipe."""
+    limit = model.recipe.block_limit or wish.blocks
+    blocks = min(wish.blocks, limit)
+    is_fork = wish.fork_of is not None and model.recipe.joint is None
+    frames = draw.randint(1, 4) if draw.random() < GIVEN and not is_fork else 0
+    given = frames if frames and may_be_given(model, frames, blocks) else 0
+    plan = begun_with(model.recipe, given).blocks
+    pictures = model.geometry.divided(plan).pictures(blocks - 1)
+    more = draw.choice([0, 1, 2]) if model.recipe.cues.change is not CueRule.SWAP else 0
+    cues = {*wish.cues, *draw.sample(range(blocks), min(more, blocks))}
+    return replace(
+        wish,
+        recipe=recipe,
+        given=given,
+        blocks=blocks,
+        cut_short=min(wish.cut_short, pictures - 1),
+        cues=tuple(sorted(block for block in cues if block < blocks)),
+        fork_of=wish.fork_of if is_fork else None,
     )
 
 
@@ -204,7 +271,9 @@ def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = 
     )
 
 
-def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...], *, has_disk: bool) -> tuple[Fault, ...]:
+def _faults(
+    draw: random.Random, models: tuple[Model, ...], wishes: tuple[Wish, ...], *, has_disk: bool
+) -> tuple[Fault, ...]:
     wish, phase = draw.choice(wishes), draw.choice(list(Phase))
     strikes_server = has_disk and draw.random() < STRUCK_SERVER
     if strikes_server and draw.random() < 0.5:
@@ -212,16 +281,18 @@ def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...], *, has_
     elif draw.random() < ERRAND:
         first = Moment(wish.number, draw.choice(ERRANDS), 0, 0, phase)
     else:
-        chain = draw.choice(Graph(model.recipe).chains)
+        chain = draw.choice(Graph(models[wish.recipe].recipe).chains)
         block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted
         first = Moment(wish.number, chain.kind.value, chain.step, block, phase)
-    faults = [_server_fault(draw, first, wish) if strikes_server else _fault(draw, first, wish, model)]
+    faults = [_server_fault(draw, first, wish) if strikes_server else _fault(draw, first, wish, models[wish.recipe])]
     if draw.random() < DOUBLE:
         later = [draw.choice([draw.randint(1, 8), draw.randint(1, 100)]) for _ in range(draw.choice([1, 1, 1, 2, 4]))]
         for moments in later:
             again = has_disk and draw.random() < STRUCK_SERVER
             wish = draw.choice(wishes)
-            faults.append(_server_fault(draw, moments, wish) if again else _fault(draw, moments, wish, model))
+            faults.append(
+                _server_fault(draw, moments, wish) if again else _fault(draw, moments, wish, models[wish.recipe])
+            )
     return tuple(faults)
 
 

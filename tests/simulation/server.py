@@ -27,7 +27,8 @@ from tests.simulation.faults import Job, Phase
 from tests.simulation.links import Pipe
 
 LOOK_S = 0.05
-IDENTITY = Identity(model_digest="m", recipe_digest="r")
+IDENTITY = Identity(model_digest="m", recipe_digest="r0", recipes={f"r{number}": f"r{number}" for number in (1, 2)})
+"""The recipes of a cell are called by their numbers, the first one is what streams have that name none."""
 
 
 class Cell(Recorder, Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.simulation.faults import KillPoints
+from tests.simulation.outcome import Outcome
 from tests.simulation.scenarios import scenario
-from tests.simulation.world import Outcome, World
+from tests.simulation.world import World
 
 
 class Summary:

@@ -49,6 +49,10 @@ class Wish:
     cues: tuple[int, ...] = ()
     """The blocks of the cues that come with Open."""
     acts: tuple[Act, ...] = ()
+    recipe: int = 0
+    """By which of the cell's recipes it is made."""
+    given: int = 0
+    """So many latent frames that it begins with are given."""
     fork_of: int | None = None
     fork_after: int = 0
     """It forks when the other client has seen so many segments."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeGuard
 
+from benchmarks.by_hand import Model
 from cluster.launch.link_server import SILENCE_S, Attachments
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import ImageId, Loss, SlotId
@@ -15,8 +17,7 @@ from tests.simulation.agenda import Action, Agenda
 from tests.simulation.failing import FailingWorker, Failures
 from tests.simulation.faults import Job, Phase, jobs_of
 from tests.simulation.links import Pipe
-from tests.simulation.oracle import Model
-from workers.messages import Decode, Down, ImageOrder, Introduction, JoinChain, Shutdown, Task, Up
+from workers.messages import Decode, Down, ImageOrder, Introduction, JoinChain, PrepareGiven, Shutdown, Task, Up
 from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
 
@@ -24,7 +25,7 @@ PATIENCE_S = 2.0
 """How long a worker waits for another one that is to give or take an image."""
 LOOK_S = 0.01
 
-Queued = Task | PrepareStream | EncodeText | Forget | Stow
+Queued = Task | PrepareStream | PrepareGiven | EncodeText | Forget | Stow
 
 
 class Cell(Protocol):
@@ -32,11 +33,15 @@ class Cell(Protocol):
 
     agenda: Agenda
     draw: random.Random
-    model: Model
     transit: dict[ImageId, Image]
     image_failures: float
     """The share of orders about images that fail."""
     failures: Failures
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """Of the cell's recipes."""
+        ...
 
     @property
     def attachments(self) -> Attachments | None:
@@ -153,7 +158,7 @@ class SimulatedProcess:
     def _reset(self) -> None:
         """Hold nothing, and have nothing to do."""
         pages = self.introduction.ability.capacity
-        lanes = SimulatedLanes(self._cell.model.geometry, pages=pages, reach=self._cell.model.reach)
+        lanes = SimulatedLanes(self._cell.models[0].geometry, pages=pages, reach=self._cell.models[0].reach)
         self.fake = FakeWorker(lanes, self._cell.transit)
         self._failing = FailingWorker(self.fake, self._cell.failures)
         self._ops: deque[Queued] = deque()
@@ -253,7 +258,7 @@ class SimulatedProcess:
             case Stow(source=int()):
                 self._images[message.image] = deque([message])  # what names the image waits until it is there
                 self._queue(message)
-            case Task() | EncodeText() | Forget() | PrepareStream(image=None):
+            case Task() | EncodeText() | Forget() | PrepareGiven() | PrepareStream(image=None):
                 self._queue(message)
             case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
                 assert message.image is not None
@@ -281,7 +286,7 @@ class SimulatedProcess:
         match message:
             case Task():
                 seconds = draw.uniform(0.005, 0.02) * (1 if isinstance(message.order, Decode) else len(message.order))
-            case EncodeText():
+            case EncodeText() | PrepareGiven():
                 seconds = draw.uniform(0.001, 0.03)
             case _:
                 seconds = draw.uniform(0.0, 0.003)
@@ -314,6 +319,8 @@ class SimulatedProcess:
                     work = message.order.work
                     started = self._cleared.pop(work.slot, work.block > 0)
                     assert started == (work.block > 0), f"{work} in a slot that was prepared with started={started}"
+            case PrepareGiven(order=order):
+                self._cleared[order.slot] = order.started
             case PrepareStream(image=None, origin=None):
                 self._cleared[message.slot] = message.started
             case PrepareStream():

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from unittest.mock import patch
 
+from benchmarks.by_hand import Model
 from cluster.cell import backlog, durability
 from cluster.cell.engine import Engine
 from cluster.journal.reading import StoredSession
 from cluster.journal.writer import RETRY_S
 from cluster.launch.link_server import Attachments
-from longtake.core.effects import Closed, CueAccepted, Effect, Recovered
+from longtake.core.effects import Closed, CueAccepted, Effect, Emit, Recovered
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault as Reason
 from longtake.core.errors import Problem
 from longtake.core.events import Event, Open, Tick
 from longtake.core.openings import Opened
-from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import NOWHERE
-from longtake.core.work import Continuity, ImageId, Role, SessionId, WorkerId
+from longtake.core.work import Continuity, ImageId, SessionId, WorkerId
 from tests.simulation import faults
 from tests.simulation.agenda import Agenda
 from tests.simulation.calls import Violation
 from tests.simulation.chains import Generation
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.disks import DiskTrouble, Promised, SimulatedDisk, Spell
-from tests.simulation.expectation import Circumstances, check_admitted, journal_entries
+from tests.simulation.expectation import Circumstances, check_admitted, journal_bytes
 from tests.simulation.failing import Failures
-from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
-from tests.simulation.fleets import start
+from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble, is_renewal
+from tests.simulation.fleets import names, scheduler_of, start
 from tests.simulation.leftovers import check_empty
-from tests.simulation.scenarios import FleetPlan, Scenario
+from tests.simulation.outcome import Outcome
+from tests.simulation.scenarios import Scenario
 from tests.simulation.server import Server
-from tests.simulation.wishes import Wish
 from tests.simulation.workers import PATIENCE_S, SimulatedProcess
 from workers.simulated.fake import Image
 
@@ -50,27 +49,14 @@ LIMIT_S = 240.0
 """By then everything must be over: no wait in a scenario comes near it."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What a run has shown."""
-
-    struck: list[tuple[Fault, Moment]]
-    events: Counter[str] = field(default_factory=Counter)
-    """What the engine handled and did, by type."""
-    endings: Counter[str] = field(default_factory=Counter)
-    segments: int = 0
-    rewinds: int = 0
-    """How many forks of the past were let in."""
-
-
 class World:
     """The cell of one scenario."""
 
     def __init__(self, made: Scenario) -> None:
         self.scenario = made
-        self.model = made.model
         self.agenda = Agenda()
         self.draw = random.Random(f"times {made.seed}")
+        self._lags = random.Random(f"lags {made.seed}")
         self.transit: dict[ImageId, Image] = {}
         self.plan = Plan(made.faults)
         self.trace: deque[str] = deque(maxlen=400)
@@ -86,7 +72,7 @@ class World:
         """Whether a server that has kept its streams is about to end."""
         self._was_deceived = False
         """Whether a disk that had lied has lost what it promised."""
-        self.names = tuple(_names(made.fleet))
+        self.names = tuple(names(made.fleet))
         self.server = self._new_server()
         self.generations: dict[tuple[WorkerId, int], Generation] = {}
         self.image_failures = made.image_failures
@@ -108,7 +94,12 @@ class World:
 
     def _new_server(self) -> Server:
         made = self.scenario
-        return Server(self, Scheduler(made.model.recipe, made.model.geometry, made.limits), self.disk)
+        return Server(self, scheduler_of(made.models, made.limits, made.seed), self.disk)
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """Of the cell's recipes."""
+        return self.scenario.models
 
     @property
     def engine(self) -> Engine:
@@ -121,6 +112,13 @@ class World:
         return self.server.attachments if self.server.is_up else None
 
     def settle(self) -> None:
+        """Have the engine handle what has come: at once, or after a while in which other things come as well."""
+        if self._lags.random() < self.scenario.lag:
+            self.agenda.after(self._lags.uniform(0.0, 0.02), self._settle)
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
         """Let the engine handle what has come, one event after the other, and look at everything in between."""
         if self.server.is_up:
             self.server.settle()
@@ -141,16 +139,16 @@ class World:
                     self._kept[effect.session] = self.agenda.now_s + kept_s
                 case Opened():
                     self._kept[effect.session] = math.inf
-                case CueAccepted():
-                    self._accepted(effect)
+                case CueAccepted(cue=str() as cue):
+                    client = self._client_of(effect.session)
+                    if effect.session == client.session:
+                        client.accepted(cue, effect.block)
+                case Emit() if effect.steps:
+                    client = self._client_of(effect.session)
+                    if effect.session == client.session:
+                        client.script.loads[effect.block] = effect.load
         if not isinstance(event, Tick) or effects:
             self.trace.append(f"{self.agenda.now_s:9.4f} {event} -> {[type(effect).__name__ for effect in effects]}")
-
-    def _accepted(self, effect: CueAccepted) -> None:
-        """A cue has its block: it counts from now on, even if its client will be told later."""
-        client = self._client_of(effect.session)
-        if effect.session == client.session and effect.cue is not None:
-            client.script.turns[effect.block] = client.prompts[effect.cue]
 
     def after(self, event: Event) -> None:
         """The engine has handled an event."""
@@ -165,18 +163,15 @@ class World:
                 client.script.parent = client.script.parent.as_it_is()
         check_admitted(event, scheduler)
         latents = self.engine.journal.sizes_bytes()["latents"]
-        bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
+        rewinds = self.scenario.limits.rewind_blocks
+        clients = [self._client_of(view.session) for view in scheduler.sessions()]
+        bound = sum(journal_bytes(client.script, client.wish, rewinds) for client in clients)
         if latents > bound:
             raise Violation(f"the journal holds {latents} bytes of latents, {bound} are enough")
         if self.engine.is_drained and self._keeps_streams and not self._is_handing_on:
             self._is_handing_on = True
             server = self.server
             self.agenda.after(self.draw.uniform(0.01, 0.5), lambda: self._hand_on(server))
-
-    def _journal_bytes(self, wish: Wish) -> int:
-        frames, channels, height, width = self.model.geometry.block_shape
-        entries = journal_entries(self.model, wish.window, self.scenario.limits.rewind_blocks)
-        return entries * frames * channels * height * width * 4
 
     # --- what befalls it ----------------------------------------------------------------------------------------------
 
@@ -188,6 +183,7 @@ class World:
         if not self.server.is_up:
             return
         moment = Moment(self._client_of(job.session).wish.number, job.what, job.step, job.block, phase)
+        moment = self.plan.told(moment, renews=is_renewal(self.engine.scheduler, job))
         fault = self.plan.due(moment)
         if fault is None:
             return
@@ -221,7 +217,7 @@ class World:
             case faults.TEXTER:
                 name = WorkerId("text-0")
             case lane:
-                name = place.lanes[lane]
+                name = place.lanes[lane % len(place.lanes)]
         return [process for worker, process in self.workers.items() if worker.partition(".")[0] == name]
 
     def _hand_on(self, server: Server) -> None:
@@ -267,7 +263,7 @@ class World:
             return
         if not self._was_deceived:
             client.check_found({cue.cue for cue in stored.cues if cue.cue is not None})
-        client.taken_over({cue.block: cue.prompt for cue in stored.cues if cue.cue is not None})
+        client.taken_over({cue.block: cue.cue for cue in stored.cues if cue.cue is not None})
 
     def promised(self, session: SessionId) -> Promised | None:
         """What the disk has said to hold of a session; None if there is no disk."""
@@ -340,6 +336,7 @@ class World:
             if not self._is_over():  # images that nobody has taken are gone so long after it was
                 until_s = max(self.agenda.now_s + 2 * PATIENCE_S, self._disk_is_free_s())
             self._next()
+        self._settle()
         self._check_endings()
         # What could not be removed when a server started is left to the next one.
         unwritable = any(spell.trouble is DiskTrouble.READ_ONLY for spell in self.scenario.spells)
@@ -392,9 +389,3 @@ class World:
     def _is_orphan(self, client: SimulatedClient) -> bool:
         """Whether its stream may have ended with the one that it forks."""
         return client.has_depended and client.parent is not None and client.parent.ending is not Ending.COMPLETED
-
-
-def _names(plan: FleetPlan) -> list[WorkerId]:
-    """The workers as the engine knows them."""
-    counts = {Role.DENOISE: plan.denoisers, Role.DECODE: plan.decoders, Role.TEXT: plan.texters}
-    return [WorkerId(f"{role.value}-{number}") for role, count in counts.items() for number in range(count)]

@@ -1,6 +1,6 @@
 """The oracle of streams that recache: a plain loop, and between two blocks what LongLive says, on whole tensors.
 
-What is read for which block comes from tests.core.support.recached, which was written from the paper. A joint recache
+What is read for which block comes from benchmarks.recaches, which was written from the paper. A joint recache
 is one long forward here. Shape suffixes as in oracle.py.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from benchmarks.recaches import in_order, read_by, recached, sinks_after
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.recipe import Recipe
-from tests.core.support.recached import in_order, read_by, recached, sinks_after
 from tests.workers.oracle import LanePass, NoiseFn, clean, noised
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV, sdpa
 

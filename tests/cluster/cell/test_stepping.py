@@ -15,9 +15,9 @@ from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import Outbox
 from cluster.cell.signal import Signal
-from longtake.core.effects import Effect
+from longtake.core.effects import Effect, EncodeText, PrepareStream
 from longtake.core.errors import Unavailable
-from longtake.core.events import Drain, Event, Tick, WorkerJoined, WorkerLost
+from longtake.core.events import Drain, Event, Open, Tick, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.scheduler import Scheduler
@@ -34,12 +34,13 @@ class Port:
 
     def __init__(self) -> None:
         self.sent: list[Down] = []
+        self.may_end = False
 
     def send(self, message: Down) -> None:
         self.sent.append(message)
 
     def end(self, reason: str) -> None:
-        raise AssertionError(reason)
+        assert self.may_end, reason
 
 
 class Bench:
@@ -95,6 +96,23 @@ def test_a_session_opens_in_as_many_steps_as_there_are_events_and_no_other_time_
     assert [sent for _, sent in bench.seen] == [0, 0, 2, 2, 5], "an event is recorded when its effects are performed"
     steps = bench.engine.step_s
     assert (steps.count, steps.total) == (5, 0.0), "how long a step takes is of that clock too"
+
+
+def test_what_is_decided_for_a_worker_does_not_reach_the_one_that_has_dialled_in_in_its_place() -> None:
+    """While the loss of the first is in the inbox behind what makes the scheduler give it orders."""
+    bench = Bench()
+    while bench.inbox:
+        bench.step()
+    bench.engine.attach(SESSION, bench.outbox)
+    bench.engine.submit(open_event(bench.engine, SESSION, "a red ball"))
+    older, newer = bench.ports[Role.DECODE], Port()
+    older.may_end = True
+    ability, name = Ability(capacity=60), WorkerId("decode-0")
+    bench.engine.join(Introduction(worker=name, role=Role.DECODE, ability=ability, model_digest="m"), newer)
+    assert isinstance(bench.step(), Open) and bench.engine.scheduler.sessions()
+    assert not older.sent and not newer.sent, "the one that it was meant for is gone"
+    assert [type(bench.step()) for _ in range(2)] == [WorkerLost, WorkerJoined]
+    assert {type(message) for message in newer.sent} == {EncodeText, PrepareStream}, "asked for once more, of this one"
 
 
 def test_a_drain_by_hand_is_asked_for_at_once_and_over_when_it_was_handled() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.simulated_streams import LoadOf, no_load
+from benchmarks.courses import LoadOf, no_load
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox

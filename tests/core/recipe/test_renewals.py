@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.recaches import read_by, recached
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import Back, CueChange, CuePolicy, CueRule
-from tests.core.support.recached import read_by, recached
 from tests.core.support.recaching import BLOCKS, EVERY, recaching
 
 KEPT = recaching(CueRule.JOINT, sinks=3, keep=True, window=12).renewing

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.places import Standing
+from benchmarks.recaches import Recached
 from longtake.core.recipe.recipe import Recipe
-from tests.core.support.recached import Recached
 
 Story = Sequence[tuple[int, int | None]]
 

@@ -47,10 +47,10 @@ def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
 def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
     """What a block reads, its own frames among it, after recaches before these blocks, its own or earlier ones."""
     window, end, sinks = recipe.window_frames, recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
-    past = list(range(end))
-    if window is not None and end > window:
-        past = [frame for frame in past if frame in sinks or frame >= end - (window - recipe.sink_frames)]
-    return in_order(recipe, past, sinks)
+    if window is None or end <= window:
+        return in_order(recipe, range(end), sinks)
+    ring = range(end - (window - recipe.sink_frames), end)
+    return in_order(recipe, [*(frame for frame in sinks if frame < ring.start), *ring], sinks)
 
 
 def recached(recipe: Recipe, block: int, earlier: Sequence[int]) -> Recached:

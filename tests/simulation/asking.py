@@ -1,0 +1,57 @@
+"""What clients ask for: their streams, cues, and what these begin with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from benchmarks.by_hand import Model
+from longtake.core.events import CueRequest, Open
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
+from tests.simulation.oracle import Script
+from tests.simulation.wishes import Wish
+from workers.simulated import arithmetic
+
+
+def pictures_of(wish: Wish) -> tuple[bytes, ...]:
+    """The pictures that a stream begins with: as many as make the latent frames that are wished for."""
+    return tuple(f"picture {wish.number} {number}".encode() for number in range(4 * wish.given - 3))
+
+
+def script_of(wish: Wish, model: Model, parent: Script | None) -> Script:
+    """What a client asks for, before anything is accepted; a fork may begin elsewhere."""
+    name = arithmetic.mix(b"given", *pictures_of(wish))
+    given = wish.given if parent is None else 0
+    beginning = arithmetic.latents_of(name, model.geometry.divided(BlockPlan(frames=given))) if given else b""
+    first = 0 if parent is None or wish.fork_back is not None else parent.given_blocks
+    return Script(
+        model=model, number=100 + wish.number, prompt=f"prompt {wish.number}", blocks=wish.blocks, parent=parent,
+        beginning=beginning, first=first,
+    )  # fmt: skip
+
+
+def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> CueRequest:
+    """A cue: it says what it does, or leaves it to the recipe."""
+    draw = random.Random(f"{session} {number}")
+    can_recache = model.recipe.cues.change is not CueRule.SWAP
+    change = draw.choice([None, None, *CueChange]) if can_recache else draw.choice([None, None, CueChange.SWAP])
+    return CueRequest(cue=CueId(f"c{number}"), prompt=f"{session} c{number}", block=block, change=change)
+
+
+def recaches(request: CueRequest, model: Model) -> bool:
+    """Whether a cue has everything that is remembered committed anew."""
+    return model.recipe.cues.change is not CueRule.SWAP and request.change is not CueChange.SWAP
+
+
+def opening(
+    wish: Wish, session: SessionId, script: Script, cues: tuple[CueRequest, ...], fork: Fork | None
+) -> Callable[[float], Open]:
+    """What asks for the stream, once its time is known."""
+    pictures = script.model.geometry.divided(script.plan).first_picture(wish.blocks) - wish.cut_short
+    return lambda now_s: Open(
+        now_s=now_s, session=session, prompt=script.prompt, seed=script.number, pace=wish.pace, window=wish.window,
+        picture_limit=pictures, settings=SegmentSettings(codec="raw", quality=0), cues=cues, fork=fork,
+        recipe=f"r{wish.recipe}" if wish.recipe else "", given_frames=script.given_frames,
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Cells with recipes of every mechanism, and proof that the simulation sees what goes wrong with each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from cluster.cell.attached import Attached, Roster
+from longtake.core.dispatch import adopting
+from longtake.core.endings import Ending
+from longtake.core.errors import LongtakeError
+from longtake.core.events import Adopt
+from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.renewals import Renewal, Renewing
+from longtake.core.work import WorkerId
+from tests.simulation.calm import calmed
+from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
+from tests.simulation.scenarios import Scenario, scenario
+from tests.simulation.summary import Summary
+from tests.simulation.world import World
+from workers.messages import Forward
+from workers.simulated.lanes import SimulatedLanes
+
+SEEDS = range(400)
+
+
+def first(count: int, holds: Callable[[Scenario], bool]) -> list[int]:
+    """The first seeds of which this holds."""
+    return [seed for seed in SEEDS if holds(scenario(seed))][:count]
+
+
+def renews(made: Scenario, *, joint: bool = False) -> bool:
+    """Whether the first client's stream is one with two cues that may recache, and the last block comes well behind."""
+    wish = made.wishes[0]
+    recipe = made.models[wish.recipe].recipe
+    is_kind = recipe.cues.change is CueRule.JOINT if joint else recipe.cues.change is not CueRule.SWAP
+    return is_kind and recipe.window.size > recipe.blocks.frames + recipe.sink_frames
+
+
+def eager(seed: int) -> Scenario:
+    """A calm scenario whose first client cues at many blocks."""
+    made = calmed(scenario(seed))
+    wish = replace(made.wishes[0], blocks=16, cues=(1, 3, 4, 6, 8, 9, 11, 12), cut_short=0)
+    return replace(made, wishes=(wish, *made.wishes[1:]))
+
+
+def powerless(made: Scenario, block: int) -> Scenario:
+    """The same, and the server loses power when the first client's stream comes to a block."""
+    at = Moment(0, "V", 0, block, Phase.TAKEN)
+    fault = Fault(at=at, client=0, victim=SERVER, trouble=Trouble.POWER, lasts_s=0.5)
+    return replace(made, has_disk=True, wishes=made.wishes[:1], faults=(fault,))
+
+
+def is_seen(made: Scenario) -> bool:
+    """Whether something is noticed."""
+    try:
+        outcome = World(made).run()
+    except (AssertionError, LongtakeError, KeyError, IndexError):
+        return True
+    return set(outcome.endings) != {Ending.COMPLETED.value}
+
+
+def all_is_well(made: Scenario) -> None:
+    assert set(World(made).run().endings) == {Ending.COMPLETED.value}
+
+
+def test_every_mechanism_is_struck() -> None:
+    summary = Summary()
+    for seed in range(200, 300):
+        summary.run(seed)
+    assert not summary.failures, summary
+    assert {"Renewed", "StepsSettled", "Recovered", "Parked", "Adopted"} <= summary.events.keys(), summary
+    assert summary.points.hits["server", "renew"] + summary.points.hits["lane 0", "renew"], summary
+    made = [scenario(seed) for seed in range(200, 300)]
+    assert any(wish.given for each in made for wish in each.wishes)
+    assert any(len({wish.recipe for wish in each.wishes}) > 1 for each in made), "several recipes in one cell"
+    levels = {each.models[wish.recipe].recipe.level for each in made for wish in each.wishes}
+    assert len(levels) == 4
+
+
+@pytest.mark.parametrize("seed", first(4, renews))
+def test_a_recache_that_is_left_out_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = eager(seed)
+    all_is_well(made)
+    monkeypatch.setattr(Renewing, "_first", lambda self, block: block)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(4, lambda made: renews(made, joint=True)))
+def test_a_joint_recache_that_is_done_one_by_one_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = eager(seed)
+    all_is_well(made)
+
+    def one_by_one(lanes: SimulatedLanes, orders: Sequence[Forward]) -> list[bytes]:
+        return [output for order in orders for output in lanes.forward(order)]
+
+    monkeypatch.setattr(SimulatedLanes, "batch", one_by_one)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(4, renews))
+def test_a_recache_with_the_prompt_before_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, renewal = eager(seed), Renewing.renewal
+    all_is_well(made)
+
+    def older(renewing: Renewing, block: int, version: int) -> Renewal:
+        return renewal(renewing, block, max(0, version - 1))
+
+    monkeypatch.setattr(Renewing, "renewal", older)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(4, lambda made: made.models[made.wishes[0].recipe].recipe.steps.most_load > 0))
+def test_loads_that_are_forgotten_with_the_server_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that a client has seen would be made again with other steps."""
+    made = eager(seed)
+    made = powerless(replace(made, limits=replace(made.limits, rewind_blocks=20)), 9)
+    all_is_well(made)
+    adopt = adopting.adopt
+
+    def forgetting(event: Adopt, *rest: object, **named: object) -> object:
+        return adopt(replace(event, loads=()), *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("longtake.core.scheduler.adopt", forgetting)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(4, lambda made: made.wishes[0].given > 0))
+def test_given_latents_that_are_not_kept_for_ever_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = powerless(eager(seed), 12)
+    all_is_well(made)
+    monkeypatch.setattr(Graph, "kept_blocks", property(lambda graph: graph.lasting_blocks))
+    assert is_seen(made)
+
+
+def test_orders_for_a_worker_that_reach_the_one_in_its_place_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def anybody(roster: Roster, worker: WorkerId) -> Attached | None:
+        return roster.get(worker)
+
+    monkeypatch.setattr(Roster, "known", anybody)
+    summary = Summary()
+    for seed in range(120):
+        summary.run(seed)
+        if summary.failures:
+            return
+    raise AssertionError("nothing was seen")
