@@ -1,6 +1,6 @@
 """The oracle of stories: a plain loop over contiguous keys that are turned whole with every read, and what shots see.
 
-What is read for which block comes from tests.core.support.storied, which was written from the paper. A story that goes
+What is read for which block comes from benchmarks.stories, which was written from the paper. A story that goes
 back makes the shot's first block anew in lanes of its own, where there is nothing beside but the sinks before it. Shape
 suffixes as in oracle.py.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from benchmarks.stories import Story, again, read_in, shots_of
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.recipe import Recipe
-from tests.core.support.storied import Story, again, read_in, shots_of
 from tests.workers.oracle import NoiseFn, clean, noised
 from tests.workers.unturned import UnturnedLanes
 from workers.models.api import Denoiser, TextKV, sdpa
