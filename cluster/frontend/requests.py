@@ -12,7 +12,7 @@ from unicodedata import category
 from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
-from cluster.frontend.given import pictures_of
+from cluster.frontend.given import pictures_of, references_of
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
@@ -64,6 +64,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     cues = wrong.taken((), _cues, request, offer)
     fork = wrong.taken(None, _fork, request)
     given = wrong.taken((), given_pictures, request, offer)
+    wrong.taken((), references, request, offer)
     wrong.complain()
     return Open(
         now_s=now_s,
@@ -301,6 +302,13 @@ def _fork(request: pb.Open) -> Fork | None:
 def given_pictures(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
     """The pictures that the stream begins with, checked; see cluster.frontend.given."""
     return pictures_of(request, stride=offer.geometry.stride_time, most=offer.max_given_pictures(request.recipe))
+
+
+def references(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
+    """The images that the stream looks at, checked; see cluster.frontend.given."""
+    made = offer.recipe_named(request.recipe)
+    count = made.recipe.context.reference_frames
+    return references_of(request, count=count, recipe=request.recipe or made.name, encodes=offer.encodes)
 
 
 def _recipe(request: pb.Open, offer: Offer) -> str:

@@ -252,6 +252,9 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         cut=recipe.cues.cut,
         shot_frames=recipe.context.shot_frames,
         shot_offset=recipe.positions.shot_offset,
+        reference_frames=recipe.context.reference_frames,
+        reference_lead=recipe.positions.reference_lead,
+        reference_stride=recipe.positions.reference_stride if recipe.positions.reference_lead else 0,
     )
 
 

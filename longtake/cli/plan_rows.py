@@ -41,6 +41,7 @@ def _recipe(model: Model) -> str:
     return (
         f"level {of.level.value}, {of.step_count} steps, {forwards} forwards a block of {of.blocks.frames} latent "
         f"frames ({model.geometry.block_s:.2f} s), window {window}, {of.sink_frames} sinks"
+        + (f", {of.context.reference_frames} references" if of.context.reference_frames else "")
     )
 
 

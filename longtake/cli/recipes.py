@@ -136,7 +136,7 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
-        f"{of.sink_frames} sinks",
+        f"{of.sink_frames} sinks{_looks(of)}",
         *([f"blocks take {lists}"] if lists else []),
         f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}{_shots(of)}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
@@ -144,6 +144,13 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
         f"memory {_many(cost.pages, 'page')} in {_many(cost.lanes, 'lane')} for each session",
     ]
+
+
+def _looks(of: Recipe) -> str:
+    """What it needs of images."""
+    count, lead = of.context.reference_frames, of.positions.reference_lead
+    ahead = f" that run ahead from {lead} by {of.positions.reference_stride}" if lead else ""
+    return f", {count} references{ahead}" if count else ""
 
 
 _SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}

@@ -83,6 +83,8 @@ def _stream_options(command: Command) -> Command:
                      help="A picture that it begins with, PNG or JPEG."),
         click.option("--continue", "clip", callback=values.clip, metavar="FILE",
                      help="A video that it goes on from: its last pictures are shown first."),
+        click.option("--reference", "reference", callback=values.reference, multiple=True, metavar="FILE",
+                     help="An image that it looks at and never shows; for recipes that need one. Repeatable."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -109,6 +111,7 @@ class _Asked(_OutputAsked):
     recipe: str
     first_frame: tuple[bytes, ...]
     clip: tuple[bytes, ...]
+    reference: tuple[bytes, ...]
     decoder: DecoderName | None
 
 
@@ -250,6 +253,7 @@ def _stream_asked(asked: _Asked) -> StreamOptions:
     return StreamOptions(
         seed=asked["seed"],
         given=asked["first_frame"] or asked["clip"],
+        references=asked["reference"],
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],

@@ -65,6 +65,9 @@ class StreamOptions:
     given: tuple[bytes, ...] = ()
     """Pictures that the stream begins with, PNG or JPEG: one, or the end of a clip that it goes on from, 1 plus a
     multiple of 4 of them (`longtake.client.pictures` reads files). Not in a fork."""
+    references: tuple[bytes, ...] = ()
+    """Images that every block looks at and nobody is shown, PNG or JPEG: as many as `reference_frames` of the recipe
+    says (`longtake.client.pictures` reads files). Not in a fork, which has those of the stream it goes on from."""
     fork: str | None = None
     """Session to go on from."""
     fork_block: int | None = None
@@ -111,6 +114,11 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
     if options.fork_block is not None and options.fork is None:
         found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
     found.pictures("given", options.given)
+    found.pictures("references", options.references)
+    if options.references and options.fork is not None:
+        found.wrong(
+            "references", "a fork has those of the session it goes on from, so give references or fork, not both"
+        )
     if options.given and options.fork is not None:
         found.wrong("given", "a fork has the past of the session it goes on from, so give given or fork, not both")
     found.one_of("fork_clock", options.fork_clock, ("parent", "own"))
@@ -135,6 +143,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else _fork(options.fork, options),
         given=options.given,
+        references=options.references,
     )
 
 

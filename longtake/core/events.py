@@ -212,6 +212,8 @@ class Adopt:
     """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
     known_from: int = 0
     """Blocks before this one cannot be made again: of their cues not all are here."""
+    has_reference: bool = False
+    """Whether the latents of its reference are there, if its recipe has one."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held, in ascending order; before the first of them there was none."""
     loads_known_from: int = 0

@@ -176,7 +176,7 @@ class PageTable:
             return window.frames(block)
         moved = self.window.sink_frames if self.window.sinks_from else range(0)
         frames = self.window.frames(block)
-        return [frame for frame in frames if frame in moved or not lead <= blocks.block_of(frame) < start]
+        return [frame for frame in frames if frame < 0 or frame in moved or not lead <= blocks.block_of(frame) < start]
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""

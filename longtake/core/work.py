@@ -211,6 +211,7 @@ class ForwardWork:
     session: SessionId
     lane: int
     op: Op
+    """That of block -1 commits the reference (recipe/references.py)."""
     pages: Pages
     times: Times
     positions: tuple[int, ...]

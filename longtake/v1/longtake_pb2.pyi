@@ -223,7 +223,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ..., moved: _Optional[_Union[Moved, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe", "given")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe", "given", "references")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +239,7 @@ class Open(_message.Message):
     DECODER_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -254,7 +255,8 @@ class Open(_message.Message):
     decoder: Decoder
     recipe: str
     given: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ..., given: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    references: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ..., given: _Optional[_Iterable[bytes]] = ..., references: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("session_id", "block", "own_clock")
@@ -577,7 +579,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "cut", "shot_frames", "shot_offset", "usual_steps", "first_steps", "first_blocks", "shed")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "cut", "shot_frames", "shot_offset", "usual_steps", "first_steps", "first_blocks", "shed", "reference_frames", "reference_lead", "reference_stride")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -599,6 +601,9 @@ class Recipe(_message.Message):
     FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     SHED_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_LEAD_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_STRIDE_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -620,7 +625,10 @@ class Recipe(_message.Message):
     first_steps: _containers.RepeatedScalarFieldContainer[int]
     first_blocks: int
     shed: _containers.RepeatedCompositeFieldContainer[StepList]
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., cut: _Optional[bool] = ..., shot_frames: _Optional[int] = ..., shot_offset: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+    reference_frames: int
+    reference_lead: int
+    reference_stride: int
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., cut: _Optional[bool] = ..., shot_frames: _Optional[int] = ..., shot_offset: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ..., reference_frames: _Optional[int] = ..., reference_lead: _Optional[int] = ..., reference_stride: _Optional[int] = ...) -> None: ...
 
 class StepList(_message.Message):
     __slots__ = ("steps",)

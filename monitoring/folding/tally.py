@@ -138,7 +138,7 @@ class Tally:
                     work = effect.work
                     if not isinstance(work, DecodeWork):
                         for item in work:
-                            if item.step == 0 and item.kind is Kind.DENOISE:
+                            if item.step == 0 and item.kind is Kind.DENOISE and item.block >= 0:
                                 streams.begun(item.session, item.block, event.now_s)
                 elif isinstance(effect, Emit):
                     size_bytes = event.segment_bytes if isinstance(event, OpDone) else 0

@@ -32,6 +32,9 @@ class RecipeFields:
     commit_label: float | None = None
     lag: int = 0
     both_ways: bool = False
+    reference_frames: int = 0
+    reference_lead: int = 0
+    reference_stride: int = 1
     usual_steps: tuple[int, ...] = ()
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0
@@ -53,7 +56,12 @@ class RecipeFields:
             ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(stream=self.positions, shot_offset=self.shot_offset),
+            positions=Positions(
+                stream=self.positions,
+                shot_offset=self.shot_offset,
+                reference_lead=self.reference_lead,
+                reference_stride=self.reference_stride,
+            ),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
             block_limit=self.block_limit,
         )

@@ -59,6 +59,16 @@ def check_apart(parent: Session) -> None:
         raise InvalidField("open.fork.session", parent.id, allowed)
 
 
+def check_place(block: int | None, parent: Session) -> None:
+    """InvalidField or NoCapacity if a stream cannot go on at this block because only a reference comes before it."""
+    if not parent.graph.window.references or (parent.next_block if block is None else block) > 0:
+        return
+    if block is None:
+        raise NoCapacity(f"open.fork: {parent.id} has not begun a block yet", 1.0, Lack.TURN)
+    allowed = "1 or more: before block 0 there is nothing but the reference, so open a stream of your own with it"
+    raise InvalidField("open.fork.block", block, allowed)
+
+
 def is_present(block: int, parent: Session) -> bool:
     """Whether a fork at this block is one of the parent where it is."""
     return block == parent.next_block and parent.state in _ALLOWED

@@ -159,9 +159,10 @@ class Mover:
     # --- stages -------------------------------------------------------------------------------------------------------
 
     def _try(self, move: Move) -> list[Effect]:
-        """Copy the pages if the lane has come to its boundary."""
+        """Copy the pages if the lane has come to its boundary; before a stream has begun its reference is not there."""
         session = move.session
-        block = session.progress.boundary(move.lane) if move.stage is Stage.WAITING else None
+        is_there = session.is_opened or not session.graph.window.references
+        block = session.progress.boundary(move.lane) if is_there and move.stage is Stage.WAITING else None
         if block is None:
             return []
         source = session.place.tables[move.lane].kept(block)

@@ -28,7 +28,10 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> No
     plan = renewing.rebuild(session, lane, retention)
     if not graph.shots.can_cut:
         table.move_sinks(renewing.window(session, lane))
-    if session.progress.run_again(graph.sealing[lane], (*plan.lead, *plan.body)) is not None:
+    reference = renewing.reference(session)
+    if reference and not session.progress.done[graph.sealing[lane]]:
+        session.progress.again.renewed[lane] = 0
+    if session.progress.run_again(graph.sealing[lane], (*reference, *plan.lead, *plan.body)) is not None:
         if graph.shots.can_cut:
             table.written = frozenset()
         else:

@@ -65,6 +65,8 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         raise InvalidField(
             "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
         )
+    if graph.window.references and not event.has_reference:
+        raise InvalidField("latents", "none of the reference", "all that was given: nothing makes it again")
     frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     if max(frontier) < event.loads_known_from:

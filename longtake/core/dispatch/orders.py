@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
+from longtake.core.recipe.references import told
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
@@ -44,11 +45,11 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         lane=lane,
         op=op,
         pages=pages,
-        times=steps.times[chain.number].over(graph.blocks.made(block)),
+        times=steps.times[chain.number].over(len(graph.window.own(block))),
         positions=places.queries,
         key_positions=places.keys,
         read_turns=places.read if renewal is not None else table.read_of(places.read, block),
-        noise=NoiseKey(seed=session.seed_at(block), block=block),
+        noise=NoiseKey(seed=session.seed_at(block), block=told(block)),
         conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
@@ -63,7 +64,7 @@ def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLa
         return _FROM_LANE
     if not chain.entered_step:
         return _FROM_NOISE
-    return FromLatent(LatentRef(session=session.id, block=block, step=chain.entered_step))
+    return FromLatent(LatentRef(session=session.id, block=told(block), step=chain.entered_step))
 
 
 def _returns(session: Session, chain: Chain, block: int, worker: Worker) -> Returns:

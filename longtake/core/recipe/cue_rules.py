@@ -17,7 +17,7 @@ def _meets_sinks(of: Described) -> bool:
 
 def _halves_blocks(of: Described) -> bool:
     """Whether sinks or window end inside a block."""
-    frames = (of.sink_frames, of.window_frames or 0)
+    frames = (of.sink_frames, (of.window_frames or 0) - of.context.reference_frames)
     return any(each % of.blocks.frames for each in frames) or of.blocks.first_frames is not None
 
 

@@ -86,11 +86,12 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
-        limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
+        before, limit = self.context.reference_frames, self.block_limit
+        limits = [self.window_frames, None if limit is None else before + self.blocks.first_frame(limit)]
         if self.cues.cut:  # then slots are not those of the first frames
             limits = [self.window_frames]
         sinks, shelf = self.sink_frames, self.context.shot_frames
-        ring = None if self.window_frames is None else self.window_frames - sinks - shelf
+        ring = None if self.window_frames is None else self.window_frames - sinks - shelf - before
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
         return Window(
@@ -101,6 +102,7 @@ class Recipe:
             ring=ring,
             behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
             is_renewed=is_renewed,
+            references=before,
         )
 
     @property
@@ -134,7 +136,7 @@ class Recipe:
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.window.size - self.sink_frames - self.context.shot_frames - self.blocks.frames)
+        past_frames = max(0, self.window.span - self.sink_frames - self.context.shot_frames - self.blocks.frames)
         return -(-past_frames // self.blocks.frames)
 
     @property

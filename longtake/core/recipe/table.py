@@ -131,6 +131,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
         "shot_frames": _Key("shot_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_frames": _Key("reference_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
@@ -140,6 +141,8 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "positions": {
         "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}"),
         "shot_offset": _Key("shot_offset", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_lead": _Key("reference_lead", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_stride": _Key("reference_stride", _whole, "a whole number of latent frames, 1 or more"),
     },
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
@@ -186,7 +189,11 @@ _PARTS: Mapping[str, _Part] = {
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks", "cut": "cut"}, least={}),
-    "positions": _Part(made=Positions, fields={"positions": "stream", "shot_offset": "shot_offset"}, least={}),
+    "positions": _Part(
+        made=Positions,
+        fields={"positions": "stream"} | {each.name: each.name for each in dataclass_fields(Positions)[1:]},
+        least={},
+    ),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

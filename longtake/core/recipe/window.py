@@ -16,6 +16,9 @@ frame that is in sight in two such windows may lie in different slots, so pages 
 Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
 all the same, by (f - sinks) mod ring.
+
+A reference (references.py) takes the first slots, and comes first in the canonical order: its frames are -r .. -1, all
+others lie r slots further on, and the ring is r frames shorter.
 """
 
 from __future__ import annotations
@@ -50,6 +53,22 @@ class Window:
     """The shot whose blocks it is for."""
     has_left: bool = False
     """Whether the first block of the shot has left the window, and is on the shelf."""
+    references: int = 0
+    """Frames of the reference, which every block reads; 0 where a stream may be cut."""
+
+    @property
+    def span(self) -> int:
+        """Frames of the stream itself that a block reads at most."""
+        return self.size - self.references
+
+    @property
+    def reference_frames(self) -> range:
+        """The frames of the reference, which come before all others."""
+        return range(-self.references, 0)
+
+    def own(self, block: int) -> range:
+        """The frames of a block, or those of the reference, which goes by the number -1."""
+        return self.blocks.own(block) if block >= 0 else self.reference_frames
 
     @property
     def slots(self) -> int:
@@ -102,7 +121,7 @@ class Window:
         """How many frames, and so pages, `block` reads."""
         if self.has_gaps:
             return len(self.frames(block))
-        return min(self.blocks.own(block).stop, self.size)
+        return min(self.own(block).stop + self.references, self.size)
 
     def frames(self, block: int) -> tuple[int, ...]:
         """The frames that `block` attends to, its own among them, ascending.
@@ -111,10 +130,11 @@ class Window:
         frame after its last (hiar_spec 2.2).
         """
         end, oldest = self.blocks.own(block).stop, self.oldest(block)
-        sinks = self.sink_frames
+        sinks, before = self.sink_frames, self.reference_frames
         if self.has_gaps:
             return tuple(sorted({*sinks[:end], *self.shelved, *range(oldest, end)}))
-        return tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        seen = tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        return (*before, *seen) if before else seen
 
     def oldest(self, block: int) -> int:
         """The oldest frame that `block` attends to, sinks left out."""
@@ -124,11 +144,13 @@ class Window:
 
     def slot(self, frame: int) -> int:
         """The slot of a lane in which `frame` lives."""
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
+            return self.references + frame - self.sinks_from
         if self.has_gaps:
             return self._slot_beside_shots(frame, self.shelved)
-        return self.sinks + (frame - self.sinks) % (self.ring + self.behind)
+        return self.references + self.sinks + (frame - self.sinks) % (self.ring + self.behind)
 
     def _slot_beside_shots(self, frame: int, shelved: list[int]) -> int:
         """The slot of a frame that is no sink, if these frames are on the shelf."""
@@ -142,9 +164,11 @@ class Window:
         """Where the keys of `frame` come in the canonical order, among all that a block reads."""
         if self.has_gaps:
             return self.slot(frame)
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
-        return self.sinks + (frame - self.sinks) % self.ring
+            return self.references + frame - self.sinks_from
+        return self.references + self.sinks + (frame - self.sinks) % self.ring
 
     def in_order(self, frames: Iterable[int]) -> list[int]:
         """The slots of these frames, which one block reads, in canonical order."""
@@ -152,13 +176,14 @@ class Window:
 
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
-        own = self.blocks.own(block)
+        own, before = self.own(block), self.references
         if self.has_gaps:
             return tuple(map(self.slot, own))
-        if (own.stop <= self.slots and not self.sinks_from) or self.ring is None:
-            return tuple(own)
+        if (own.stop + before <= self.slots and not self.sinks_from) or self.ring is None or block < 0:
+            return tuple(range(own.start + before, own.stop + before))
         ring, sinks, first = self.ring + self.behind, self.sinks, self.sinks_from
-        return tuple([sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own])
+        slots = [sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own]
+        return tuple([before + slot for slot in slots] if before else slots)
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what is read from `block` on and not written by it, ascending.
@@ -172,10 +197,12 @@ class Window:
         if self.behind:
             return tuple(range(min(self.blocks.own(block).start, self.slots)))
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
-        return tuple(slot for slot in range(min(end, self.slots)) if slot not in own)
+        return tuple(slot for slot in range(min(end + self.references, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""
         if self.has_gaps:
             return False
-        return not self.is_renewed and (self.ring is None or slot < self.sinks)
+        if slot < self.references:
+            return True
+        return not self.is_renewed and (self.ring is None or slot < self.references + self.sinks)

@@ -7,12 +7,14 @@ all else that its next op waits for was sent; the ops are those that seal the la
 
 What a lane holds after a renewal depends on nothing before, sinks that it has kept apart. So a rebuild goes back to the
 last renewal, if that is nearer than what the pages remember; before that come the sinks: as the renewal made them that
-wrote them last, or as they were first.
+wrote them last, or as they were first. Before all of it comes the reference, if the recipe has one: every lane begins
+with it, when the stream begins and when it is rebuilt (recipe/references.py).
 """
 
 from __future__ import annotations
 
 from longtake.core.recipe.cues import Back, CueChange
+from longtake.core.recipe.references import placing
 from longtake.core.recipe.renewals import Renewal
 from longtake.core.recipe.window import Window
 from longtake.core.sessions import scenes
@@ -42,6 +44,22 @@ def begin(session: Session, lane: int, renewal: Renewal) -> None:
     session.progress.run_again(session.graph.sealing[lane], (Stretch(renewal.blocks, renewal),), is_renewal=True)
 
 
+def place(session: Session) -> None:
+    """Have every lane of a session that is about to begin commit the reference first, if the recipe has one."""
+    for lane, sealing in enumerate(session.graph.sealing):
+        if begins := reference(session):
+            session.progress.again.renewed[lane] = 0  # from now on no cue changes the prompt of block 0
+            session.progress.run_again(sealing, begins, is_renewal=True)
+
+
+def reference(session: Session) -> tuple[Stretch, ...]:
+    """The ops that commit the reference; none while what was given is not here yet."""
+    if not session.graph.window.references or not (session.is_opened or session.request.fork):
+        return ()
+    made = placing(session.graph.window, session.prompts.turn_at(0).version)
+    return (Stretch(made.blocks, made),)
+
+
 def passed(session: Session, lane: int) -> list[Turn]:
     """The recaches behind which a lane is, or is to be once it is rebuilt, oldest first, as far as they are known."""
     block = session.progress.done[session.graph.sealing[lane]]
@@ -60,7 +78,7 @@ def window(session: Session, lane: int) -> Window:
 
 
 def rebuild(session: Session, lane: int, retention: Retention) -> Rebuild:
-    """What a lane is rebuilt by, from what is kept."""
+    """What a lane is rebuilt by, from what is kept, behind its reference."""
     graph, until, reach = session.graph, session.progress.done[session.graph.sealing[lane]], retention.lane_blocks
     if graph.shots.can_cut:
         return scenes.rebuild(session, lane, retention)

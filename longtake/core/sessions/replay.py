@@ -81,8 +81,8 @@ class Replay:
 
     @property
     def oldest(self) -> int:
-        """The oldest block of which an op is still to be done; not all are."""
-        return min(self.blocks[self.done :])
+        """The oldest block of which an op is still to be done; not all are. The reference has the prompt of block 0."""
+        return max(0, min(self.blocks[self.done :]))
 
     @property
     def until(self) -> int:

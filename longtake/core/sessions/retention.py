@@ -250,7 +250,8 @@ class Retention:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
         sinks, ahead = self.graph.lasting_blocks, window + _UNDER_WAY + self.rewind_blocks
         held = self.graph.renewing.reach if self.graph.renewing.moves_sinks else self._most_shots
-        return sum(sinks + held + ahead + self._depth(readers) for readers in self._readers) + self.graph.clean_blocks
+        first = self.graph.clean_blocks - (-self.graph.window.references // self.graph.blocks.most)
+        return first + sum(sinks + held + ahead + self._depth(readers) for readers in self._readers)
 
     def _depth(self, readers: Readers) -> int:
         """How many blocks back a rebuild needs what these chains start from."""

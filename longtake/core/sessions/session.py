@@ -133,7 +133,8 @@ class Session:
     @property
     def is_to_encode(self) -> bool:
         """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
-        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+        gives = self.request.given_frames > 0 or self.graph.window.references > 0
+        return gives and self.request.fork is None and self.header is None
 
     @property
     def next_block(self) -> int:
@@ -235,7 +236,7 @@ class Session:
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
         sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
-        versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turns)
+        versions = self.prompts.forget_before(self.kept.texts, sinks=self.graph.prompting_blocks, keep=held.turns)
         self.story.forget_before(self.kept.texts, keep={*range(sinks), *(turn.block for turn in held.turns)})
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))

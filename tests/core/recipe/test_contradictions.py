@@ -199,6 +199,36 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
         ("recipe.cue_change = recache-window", "recipe.level = staggered"),
     ),
+    "a reference where blocks step together": (
+        {"level": Level.STAGGERED, "lag": 1, "window_frames": 2, "reference_frames": 1},
+        {"level": Level.CLEAN, "window_frames": 2, "reference_frames": 1},
+        ("recipe.reference_frames = 1", "recipe.level = staggered"),
+    ),
+    "a reference in the way": (
+        {"window_frames": 2, "positions": cyclic(2), "reference_frames": 1},
+        {"window_frames": 2, "positions": LISTED, "reference_frames": 1},
+        ("recipe.positions = { cyclic = 2 }", "recipe.reference_frames = 1"),
+    ),
+    "a place for no reference": (
+        {"reference_lead": 8},
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1},
+        ("recipe.reference_lead = 8", "recipe.reference_frames = none"),
+    ),
+    "a reference that runs ahead of a list": (
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1, "positions": LISTED},
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1, "reference_stride": 4},
+        ("recipe.reference_lead = 8", "recipe.positions = listed"),
+    ),
+    "a stride without a lead": (
+        {"window_frames": 2, "reference_frames": 1, "reference_stride": 4},
+        {"window_frames": 2, "reference_frames": 1, "reference_stride": 1},
+        ("recipe.reference_stride = 4", "recipe.reference_lead = none"),
+    ),
+    "a reference beside cuts": (
+        {"cut": True, "window_frames": 2, "reference_frames": 1},
+        {"window_frames": 2, "reference_frames": 1},
+        ("recipe.reference_frames = 1", "recipe.cut = True"),
+    ),
     "a cut where blocks step together": (
         {"cut": True, "level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
         {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
@@ -263,6 +293,20 @@ def test_the_smallest_that_breaks_a_rule_is_told_with_both_sides_and_the_next_is
     else:
         with pytest.raises(Contradiction):
             altered(SMALLEST, **broken)
+
+
+@pytest.mark.parametrize(
+    ("fields", "second"),
+    [
+        ({"window_frames": 3, "frames": 3}, "recipe.frames_per_block = 3 with recipe.sink_frames = 0"),
+        ({"window_frames": 3, "first_frames": 3}, "recipe.first_frames = 3"),
+    ],
+)
+def test_a_window_must_hold_the_reference_beside_a_block(fields: Fields, second: str) -> None:
+    with pytest.raises(Contradiction) as caught:
+        altered(SMALLEST, reference_frames=1, **fields)
+    assert f"recipe.window_frames = 3 contradicts {second} with recipe.reference_frames = 1" in str(caught.value)
+    altered(SMALLEST, reference_frames=1, **(fields | {"window_frames": 4}))
 
 
 def test_all_that_contradicts_itself_is_told_at_once() -> None:

@@ -58,6 +58,7 @@ from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
+from tests.core.support.unbegun import is_unbegun
 from workers.messages import Decode, Done, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
@@ -296,7 +297,7 @@ class CheckedCell:
         if isinstance(effect, PrepareStream) and effect.encodes:
             graph = self.graph_of(effect.session)
             self.kept.give(effect.session, graph)
-            assert graph.given_blocks, f"nothing was given of {effect.session}"
+            assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
@@ -348,13 +349,13 @@ class CheckedCell:
                 self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
                 assert isinstance(work, ForwardWork)
                 self._check_prompt(work, renewal.block)
-            twice = (work.session, op) in self.sent and not is_new
-            assert not twice or work.session in self.struck, f"{op} was dispatched twice"
+            may_again = is_new or work.session in self.struck or is_unbegun(work, graph, self.sent)
+            assert (work.session, op) not in self.sent or may_again, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             self.void.discard((work.session, op))
             self.replays.discard((work.session, op))
             if again:
-                assert is_new or work.session in self.struck, f"{op} is done once more"
+                assert may_again, f"{op} is done once more"
                 self.replays.add((work.session, op))
             goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
             beside = mates[: mates.index((work.session, op))] if goes_along else []

@@ -86,7 +86,7 @@ class Contents:
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
             work = order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
-            if renewal is None:
+            if renewal is None or work.block < 0:
                 self.check_places(work, self._read(work))
             else:
                 self.check_places(work, self._renewal(work, renewal, passed).reads[work.block])
@@ -121,6 +121,10 @@ class Contents:
         `works` are one forward: several if they read one another.
         """
         recipe = self.graph_of(works[0].session).recipe
+        if works[0].block < 0:  # the reference reads itself alone
+            self._check_frames(worker, works[0], read_by(recipe, -1, []), dict(self.own_frames(works[0])))
+            assert len(works) == 1
+            return
         right = self._renewal(works[0], block, self.passed(works[0].session, block))
         mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
@@ -207,7 +211,7 @@ class Contents:
     def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
         """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
         graph = self.graph_of(work.session)
-        own = graph.blocks.own(work.block)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
         if graph.recipe.cues.cut:
             right = standing_in(graph.recipe, own, seen, self.story(work.session, 1 << 60))
@@ -233,4 +237,6 @@ class Contents:
 
     def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
         """The latent frames of a forward's own block, each with its page."""
-        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
+        return zip(own, work.pages.writes, strict=True)
