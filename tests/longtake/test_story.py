@@ -76,4 +76,4 @@ def test_an_accepted_cut_says_which_shot_begins() -> None:
     for shot in (None, 0, 3):
         accepted = pb.CueAccepted(cue_id="c", block=4, pts_ticks=16, prompt="box", shot=shot)
         event = decoder.feed(pb.StreamResponse(cue_accepted=accepted))
-        assert isinstance(event, CueAcceptedEvent) and (event.shot, event.start_s) == (shot, 1)
+        assert isinstance(event, CueAcceptedEvent) and event.shot == shot and event.start_s == 1
