@@ -93,7 +93,9 @@ class Renewing:
         return -(-self.window.sinks // frames)
 
     def writes_sinks(self, block: int) -> bool:
-        """Whether the renewal before `block` commits sinks anew."""
+        """Whether the renewal before `block` commits sinks anew, whose window may go on without their blocks."""
+        if self.cues.change is CueRule.FULL:
+            return self.window.sinks > 0 and self.window.ring is not None
         return self._has_sinks and (not self.cues.keep_sinks or self._is_whole(block))
 
     def moved(self, block: int | None) -> Window:
