@@ -1,6 +1,8 @@
 """What blocks read after recaches, frame by frame: written from the paper and what its code does, not from the core.
 
 LongLive v1 (arXiv 2509.22622). W frames in the window, k sinks, c the first frame of the block before which that is.
+A reference (Knot Forcing, arXiv 2512.21734) takes a part of the window, is read by all, and comes first: W is the rest.
+Its frames are -r .. -1.
 """
 
 from __future__ import annotations
@@ -21,21 +23,32 @@ class Recached:
     """By block."""
 
 
+def before(recipe: Recipe) -> list[int]:
+    """The frames of the reference."""
+    return list(range(-recipe.context.reference_frames, 0))
+
+
+def left(recipe: Recipe) -> int | None:
+    """What the reference leaves of the window."""
+    return None if recipe.window_frames is None else recipe.window_frames - len(before(recipe))
+
+
 def in_order(recipe: Recipe, frames: Sequence[int], sinks: Sequence[int]) -> list[int]:
     """Frames as their keys are presented: sinks first, the others by the places in which they take turns."""
-    if recipe.window_frames is None:
-        return sorted(frames)
-    ring = recipe.window_frames - recipe.sink_frames
+    window = left(recipe)
+    if window is None:
+        return sorted({*before(recipe), *frames})
+    ring = window - recipe.sink_frames
     others = [frame for frame in frames if frame not in sinks]
     place = {frame: (frame - recipe.sink_frames) % ring for frame in others}
     assert len(set(place.values())) == len(others), "two frames are in one place"
-    return [*sorted(set(frames) & set(sinks)), *sorted(others, key=place.__getitem__)]
+    return [*before(recipe), *sorted(set(frames) & set(sinks)), *sorted(others, key=place.__getitem__)]
 
 
 def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
     """The sinks after recaches before these blocks."""
     sinks = list(range(recipe.sink_frames))
-    window = recipe.window_frames
+    window = left(recipe)
     if window is None or recipe.cues.change not in (CueRule.WINDOW, CueRule.JOINT) or recipe.cues.keep_sinks:
         return sinks
     for block in sorted(recaches):
@@ -46,7 +59,9 @@ def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
 
 def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
     """What a block reads, its own frames among it, after recaches before these blocks, its own or earlier ones."""
-    window, end, sinks = recipe.window_frames, recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
+    if block < 0:
+        return before(recipe)
+    window, end, sinks = left(recipe), recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
     if window is None or end <= window:
         return in_order(recipe, range(end), sinks)
     ring = range(end - (window - recipe.sink_frames), end)
@@ -55,12 +70,12 @@ def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
 
 def recached(recipe: Recipe, block: int, earlier: Sequence[int]) -> Recached:
     """What the recache before `block` does, after those before `earlier` blocks."""
-    size, window, k = recipe.blocks.frames, recipe.window_frames, recipe.sink_frames
+    size, window, k = recipe.blocks.frames, left(recipe), recipe.sink_frames
     c, rule = recipe.blocks.first_frame(block), recipe.cues.change
     if rule is CueRule.FULL or window is None:
         blocks = list(range(block))
         if rule is CueRule.JOINT:
-            return Recached(list(range(c)), {each: list(range(c)) for each in blocks})
+            return Recached(list(range(c)), {each: in_order(recipe, list(range(c)), []) for each in blocks})
         return Recached(list(range(c)), {each: read_by(recipe, each, []) for each in blocks})
     kept: list[int] = []
     if k and c <= window:

@@ -167,14 +167,14 @@ async def measure(server: str, recipes: Sequence[str], *, repeat: int, cues: int
 
 
 @click.command()
-@click.option("--recipe", "recipes", multiple=True, help="Repeatable. Default: all that ship, `hiar` first.")
+@click.option("--recipe", "recipes", multiple=True, help="Repeatable. Default: all that ship and need no image.")
 @click.option("--repeat", default=5, show_default=True, help="Rounds.")
 @click.option("--cues", default=4, show_default=True, help="In each stream.")
 @click.option("--server", help="HOST:PORT of a running server with the recipes; default: one is started.")
 @click.option("--json", "as_json", is_flag=True)
 def main(recipes: tuple[str, ...], repeat: int, cues: int, server: str | None, as_json: bool) -> None:
     """Measure recipes against the first one."""
-    recipes = recipes or tuple(shipped())
+    recipes = recipes or tuple(name for name, one in shipped().items() if not one.recipe.context.reference_frames)
     if server:
         rows = asyncio.run(measure(server, recipes, repeat=repeat, cues=cues))
     else:

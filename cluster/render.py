@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.cell.engine import Engine
+from cluster.cell.journal import NOTHING_GIVEN, GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import ClusterSection
 from cluster.frontend import requests
@@ -100,7 +101,7 @@ async def render(
     compute: Compute = _CPU,
     denoise: int = 1,
     recipe: NamedRecipe | None = None,
-    given: tuple[bytes, ...] = (),
+    pictures: GivenPictures = NOTHING_GIVEN,
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
@@ -109,7 +110,7 @@ async def render(
     The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
     stops; what was told is a playable file. `denoise` workers share the device. `recipe` is that of the request, if it
-    names one; `given` are the pictures that it begins with.
+    names one; `pictures` are those that its client gives.
     """
     info = weights.load_info(model)
     text = int(needs_text_workers(info, compute.device))
@@ -120,7 +121,7 @@ async def render(
     async with in_process_engine(model, workers, recipes=served) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)
-        engine.journal.give(request.session, given)
+        engine.journal.give(request.session, pictures)
         engine.submit(request)
         try:
             return await _consume(engine, request.session, outbox, tell, room)
@@ -176,11 +177,12 @@ async def render_events(
     info = weights.load_info(path)
     served = served_recipes(info, (recipe,) if recipe else (), is_pocket=model == POCKET)
     made, offer = served[-1], offer_for(info, LIMITS, served, encodes=weights.encodes(path))
-    asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
+    frame = pb.StreamRequest(open=request)
+    frame.open.recipe = made.name  # by which it is checked: it may be the path of a file
+    asked = requests.open_event(frame, session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
-    asked, speaker = replace(asked, recipe=made.name), Speaker(offer)
-    decoder = Decoder()
+    speaker, decoder = Speaker(offer), Decoder()
 
     def tell(message: ClientMessage) -> None:
         for frame in speaker.stream_frames(message):
@@ -188,5 +190,6 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    compute, given = Compute(device=device, dtype=dtype), tuple(request.given)
-    await render(path, asked, tell, room=room, compute=compute, recipe=made, given=given)
+    compute = Compute(device=device, dtype=dtype)
+    pictures = GivenPictures(given=tuple(request.given), references=tuple(request.references))
+    await render(path, asked, tell, room=room, compute=compute, recipe=made, pictures=pictures)

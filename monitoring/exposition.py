@@ -202,5 +202,5 @@ def _write_fleet(scrape: Scrape, tally: Tally) -> None:
     for (role, cause), count in fleet.lost.items():
         scrape.put("longtake_workers_lost_total", count, role.value, cause.value)
     scrape.put("longtake_lane_moves_total", fleet.lane_moves)
-    for rule, count in fleet.renewals.items():
-        scrape.put("longtake_renewals_total", count, rule.value)
+    for kind, count in fleet.renewals.items():
+        scrape.put("longtake_renewals_total", count, kind)

@@ -122,11 +122,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareGiven:
-    """A decoder slot is to be cleared for a stream that begins with pictures, and these are to be encoded."""
+    """A decoder slot is to be cleared for a stream whose client gave pictures, and these are to be encoded."""
 
     order: PrepareStream
-    pictures: tuple[bytes, ...]
-    """PNG or JPEG."""
+    pictures: tuple[bytes, ...] = ()
+    """What the stream begins with: PNG or JPEG."""
+    references: tuple[bytes, ...] = ()
+    """Images that it looks at, each for itself."""
 
     @property
     def session(self) -> SessionId:
@@ -200,6 +202,8 @@ class Prepared:
     media_type: str
     given: bytes = b""
     """The latents of the pictures that came with the order, as in Forward; empty if there were none."""
+    references: bytes = b""
+    """The same of the images that it looks at, one frame each."""
     unfit: str = ""
     """Why those cannot be encoded; the slot was not cleared then. Empty if they could be."""
 

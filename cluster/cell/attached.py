@@ -115,7 +115,10 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
 
 def preparation(order: PrepareStream, journal: Journal) -> PrepareStream | PrepareGiven:
     """What a worker is sent that is to prepare a slot: with the pictures that it is to encode."""
-    return PrepareGiven(order=order, pictures=journal.pictures(order.session)) if order.encodes else order
+    if not order.encodes:
+        return order
+    pictures = journal.pictures(order.session)
+    return PrepareGiven(order=order, pictures=pictures.given, references=pictures.references)
 
 
 def order_of(dispatch: Dispatch, journal: Journal) -> tuple[Forward, ...] | Decode:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.cell.journal import Journal
 from cluster.cell.landing import Appender, Landing
@@ -256,13 +256,18 @@ class Durability:
 
         `journal` has its latents.
         """
-        versions = journal.found_in(session.id)
+        versions, last = journal.found_in(session.id), session.graph.step_count
         writes: list[WriteLatents | WriteAck] = [
             WriteLatents(ref=LatentRef(session=session.id, block=block, step=step), version=version, data=data)
             for (block, step), data in journal.latents_of(session.id).items()
-            if (version := versions.get((block, step))) is not None
+            if (version := versions.get((block, step))) is not None and step <= last
         ]
         facts: list[Durable] = [WriteRecord(record=self._record(session))]
+        facts += [
+            WriteGiven(ref=LatentRef(session=session.id, block=block, step=step), data=data)
+            for (block, step), data in journal.latents_of(session.id).items()
+            if step > last  # the reference, which is kept beside what is dropped by the block
+        ]
         facts += [WriteCue(session=session.id, cue=cue) for cue in cues]
         facts += _loads_of(session)
         if session.flow.acknowledged >= 0:  # from where it goes on depends on this, too
@@ -327,14 +332,16 @@ class Durability:
             return
         turns, versions = session.prompts.turns, {own for _, own in effect.versions}
         cues: list[Write] = [
-            WriteCue(session=session.id, cue=_cue_of(turn, None)) for turn in turns if turn.version in versions - {0}
+            WriteCue(session=session.id, cue=replace(_cue_of(turn, None), shot=session.story.at(turn.block).number))
+            for turn in turns
+            if turn.version in versions - {0}
         ]
         loads = _loads_of(session, before=session.kin.first_block)
         latents, given = [], list[WriteGiven]()
         for (block, step), data in journal.latents_of(session.id).items():
             version = next((turn.version for turn in reversed(turns) if turn.block <= block), 0)
             ref = LatentRef(session=session.id, block=block, step=step)
-            if block < session.graph.given_blocks:
+            if block < session.graph.given_blocks or step > session.graph.step_count:
                 given.append(WriteGiven(ref=ref, data=data))
             else:
                 latents.append(WriteLatents(ref=ref, version=version, data=data))

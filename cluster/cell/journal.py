@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from longtake.core.effects import Inherit, Trim
 from longtake.core.errors import InternalFault
 from longtake.core.work import ConditioningRef, LatentRef, SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenPictures:
+    """What a client gives a stream that it opens: files of pictures."""
+
+    given: tuple[bytes, ...] = ()
+    """What it begins with."""
+    references: tuple[bytes, ...] = ()
+    """What it looks at."""
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """Both."""
+        return self.given + self.references
+
+
+NOTHING_GIVEN = GivenPictures()
+"""What most streams are given."""
 
 
 class Journal:
@@ -14,7 +34,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, _Entry] = {}
-        self._pictures: dict[SessionId, tuple[bytes, ...]] = {}
+        self._pictures: dict[SessionId, GivenPictures] = {}
 
     def begin(self, session: SessionId) -> None:
         """Keep bytes for `session` from now on; harmless if it does already."""
@@ -39,12 +59,12 @@ class Journal:
         entry.latents[key] = data
         return same
 
-    def give(self, session: SessionId, pictures: tuple[bytes, ...]) -> None:
-        """Keep the pictures that a session which is about to be opened begins with, until their latents are here."""
-        if pictures:
+    def give(self, session: SessionId, pictures: GivenPictures) -> None:
+        """Keep the pictures of a session that is about to be opened until their latents are here."""
+        if pictures.all:
             self._pictures[session] = pictures
 
-    def pictures(self, session: SessionId) -> tuple[bytes, ...]:
+    def pictures(self, session: SessionId) -> GivenPictures:
         """InternalFault if none were given."""
         if session not in self._pictures:
             raise InternalFault(f"journal: the pictures that {session} was given are missing")
@@ -95,9 +115,10 @@ class Journal:
             else:
                 gone = list(range(first, floor))
             if entry.held != effect.held:
-                gone += range(max(entry.held[0], effect.sinks), min(entry.held[1], first))
+                for start, end in entry.held:
+                    gone += range(max(start, effect.sinks), min(end, first))
             for block in gone:
-                if not effect.held[0] <= block < effect.held[1]:
+                if not any(start <= block < end for start, end in effect.held):
                     entry.latents.pop((block, step), None)
                     entry.found.pop((block, step), None)
             entry.floors[step] = max(floor, entry.floors.get(step, 0))
@@ -138,7 +159,7 @@ class Journal:
         return {
             "latents": sum(sum(map(len, entry.latents.values())) for entry in entries),
             "conditioning": sum(sum(map(len, entry.conditioning.values())) for entry in entries),
-            "pictures": sum(sum(map(len, pictures)) for pictures in self._pictures.values()),
+            "pictures": sum(sum(map(len, pictures.all)) for pictures in self._pictures.values()),
         }
 
     @property
@@ -160,5 +181,5 @@ class _Entry:
         """Of what an engine before has left and was not computed again: with which version it was made."""
         self.floors: dict[int, int] = {}
         """For each step, the block up to which latents that enter it were freed."""
-        self.held: tuple[int, int] = (0, 0)
+        self.held: tuple[tuple[int, int], ...] = ()
         """The blocks, first and end, whose latents were not freed with the others."""

@@ -81,18 +81,24 @@ class Keeping:
             self._journal.put_conditioning(report.conditioning, report.tensor)
         session = sessions.get(report.session) if isinstance(report, Prepared) else None
         if isinstance(report, Prepared) and session is not None and session.is_to_encode and not report.unfit:
-            return self._take_given(session, report.given)
+            return self._take_given(session, report)
         return ""
 
-    def _take_given(self, session: Session, latents: bytes) -> str:
-        """Keep the finished latents of the blocks that a session begins with, which nothing could make again."""
-        graph = session.graph
+    def _take_given(self, session: Session, report: Prepared) -> str:
+        """Keep the latents of what a client gave, which nothing could make again: of finished blocks that its session
+        begins with, and of the reference."""
+        graph, latents, shape = session.graph, report.given, session.geometry.block_shape
+        reference_bytes = 4 * graph.window.references * math.prod(shape[1:])
+        if len(report.references) != reference_bytes:
+            return f"it reported {len(report.references)} bytes of latents of references, not {reference_bytes}"
         refs = [LatentRef(session=session.id, block=n, step=graph.step_count) for n in range(graph.given_blocks)]
         sizes = [4 * math.prod(session.geometry.shape_of(ref.block)) for ref in refs]
         if len(latents) != sum(sizes):
             return f"it reported {len(latents)} bytes of latents of given pictures, not {sum(sizes)}"
         ends = accumulate(sizes)
         given = {ref: latents[end - size : end] for ref, size, end in zip(refs, sizes, ends, strict=True)}
+        if reference_bytes:
+            given[LatentRef(session=session.id, block=0, step=graph.step_count + 1)] = report.references
         for ref, data in given.items():
             self._journal.put_latents(ref, data)
         self._journal.encoded(session.id)

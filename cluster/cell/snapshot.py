@@ -88,6 +88,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
         media_type=record.media_type,
         cues=snapshot.cues,
         latents=tuple(runs_of(block for block, entered in there if entered == step) for step in steps),
+        has_reference=(0, graph.step_count + 1) in snapshot.latents,
         acknowledged=snapshot.acknowledged,
         first_block=_first_block(record),
         seeds=record.seeds,

@@ -78,8 +78,8 @@ class Carrying:
             if hand_over:
                 await self._asked(Freeze(now_s=self._engine.now_s(), session=session))
             found = self._open(session)
-            shape_of, snapshot = found.geometry.shape_of, self._snapshot(found)
-            pieces = await asyncio.to_thread(exported.pieces, snapshot, shape_of)
+            form, snapshot = exported.Form.of(found.graph, found.geometry), self._snapshot(found)
+            pieces = await asyncio.to_thread(exported.pieces, snapshot, form)
             for part in exported.parts(pieces, self._offer.wire.max_message_bytes - FRAME_OVERHEAD_BYTES):
                 yield part
             under_way.stays = False
@@ -167,11 +167,11 @@ class Carrying:
         imported.check(snapshot, self._offer)
         return replace(snapshot, record=self._identity.here(snapshot.record))
 
-    def _form(self, record: SessionRecord) -> tuple[exported.BlockShapes, int]:
-        """The shapes of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
+    def _form(self, record: SessionRecord) -> exported.Form:
+        """What is in the file of a session; InvalidField if it cannot go on here."""
         cell = self._engine.scheduler.cell
         graph = graph_with(cell.graphs[self._identity.here(record).recipe], record.given_frames)
-        return self._offer.geometry.divided(graph.blocks).shape_of, graph.step_count
+        return exported.Form.of(graph, self._offer.geometry)
 
     async def _adopt(self, snapshot: Snapshot) -> pb.ImportResponse:
         session, is_done = new_session(self._offer.cell), False

@@ -21,6 +21,8 @@ from cluster.cell.snapshot import Snapshot
 from cluster.journal.facts import STRICT, SessionRecord, read_strict, strict_json
 from longtake.core.adoption import PlacedCue
 from longtake.core.errors import InternalFault, InvalidField
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph
 
 FORMAT = 1
 ENTRY = "longtake"
@@ -32,7 +34,38 @@ _FLOAT_BYTES = 4
 _DTYPE = "F32"
 _NAME = re.compile(r"latents/(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,12})")
 
-BlockShapes = Callable[[int], tuple[int, int, int, int]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What tensors a file of a session may have: those of its blocks, and of its reference."""
+
+    geometry: Geometry
+    steps: int
+    """Of the recipe's ladder."""
+    references: int = 0
+    """Frames of the reference, which is called the latents of block 0 that enter the step behind the last one."""
+
+    @classmethod
+    def of(cls, graph: Graph, geometry: Geometry) -> Form:
+        """That of the sessions of a recipe, whatever their blocks are."""
+        divided, references = geometry.divided(graph.blocks), graph.window.references
+        return cls(geometry=divided, steps=graph.step_count, references=references)
+
+    def allows(self, step: int, block: int) -> bool:
+        """Whether there may be such a tensor."""
+        return 1 <= step <= self.steps or self._is_reference(step, block)
+
+    def shape(self, step: int, block: int) -> tuple[int, int, int, int]:
+        """Its shape."""
+        if self._is_reference(step, block):
+            _, *of_frame = self.geometry.block_shape
+            return (self.references, *of_frame)  # type: ignore[return-value]
+        return self.geometry.shape_of(block)
+
+    def _is_reference(self, step: int, block: int) -> bool:
+        return self.references > 0 and (step, block) == (self.steps + 1, 0)
+
+
 """Frames, channels, rows and columns of the latents of a block: the first may have other frames than the others."""
 
 
@@ -71,10 +104,10 @@ _HEADER: TypeAdapter[dict[str, dict[str, str] | _Tensor]] = TypeAdapter(
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def pieces(snapshot: Snapshot, shape_of: BlockShapes) -> tuple[bytes, ...]:
+def pieces(snapshot: Snapshot, form: Form) -> tuple[bytes, ...]:
     """The bytes of the file, of which only the first are new; on any thread."""
     keys = sorted(snapshot.latents, key=lambda key: (key[1], key[0]))
-    shapes = [shape_of(block) for block, _ in keys]
+    shapes = [form.shape(step, block) for block, step in keys]
     sizes = [_FLOAT_BYTES * math.prod(shape) for shape in shapes]
     wrong = next(
         ((key, size) for key, size in zip(keys, sizes, strict=True) if len(snapshot.latents[key]) != size), None
@@ -120,8 +153,8 @@ def parts(of: Sequence[bytes], size: int) -> Iterator[bytes]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-FormOf = Callable[[SessionRecord], tuple[BlockShapes, int]]
-"""The shapes of the latents of a session's blocks, and its steps; InvalidField if it is of nothing that is served."""
+FormOf = Callable[[SessionRecord], Form]
+"""InvalidField if the session is of nothing that is served."""
 
 
 def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
@@ -139,7 +172,7 @@ def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
         found = sorted(metadata)[:3] if isinstance(metadata, dict) else None
         raise InvalidField("header.__metadata__", found, f"one entry, {ENTRY!r}: a file that Export has written")
     facts = _facts(metadata[ENTRY])
-    latents = dict(_latents(header, memoryview(data)[begin:], *form_of(facts.record)))
+    latents = dict(_latents(header, memoryview(data)[begin:], form_of(facts.record)))
     return Snapshot(
         record=facts.record,
         cues=facts.cues,
@@ -170,18 +203,16 @@ def _facts(text: str) -> ExportedFacts:
     return read_strict(_FACTS, text.encode("utf-8", "surrogatepass"), "session")
 
 
-def _latents(
-    header: Mapping[str, object], data: memoryview, shape_of: BlockShapes, steps: int
-) -> Iterator[tuple[tuple[int, int], bytes]]:
+def _latents(header: Mapping[str, object], data: memoryview, form: Form) -> Iterator[tuple[tuple[int, int], bytes]]:
     ends = {0}
     starts: set[int] = set()
     for name, tensor in header.items():
         place = _NAME.fullmatch(name)
-        if place is None or not isinstance(tensor, _Tensor) or not 1 <= int(place[1]) <= steps:
-            raise InvalidField("header", name[:100], f"tensors latents/STEP/BLOCK with steps 1 to {steps}")
+        if place is None or not isinstance(tensor, _Tensor) or not form.allows(*map(int, place.groups())):
+            raise InvalidField("header", name[:100], f"tensors latents/STEP/BLOCK with steps 1 to {form.steps}")
         if tensor.dtype != _DTYPE:
             raise InvalidField(f"{name}.dtype", tensor.dtype[:20], _DTYPE)
-        shape = shape_of(int(place[2]))
+        shape = form.shape(*map(int, place.groups()))
         size = _FLOAT_BYTES * math.prod(shape)
         if tensor.shape != shape:
             raise InvalidField(f"{name}.shape", tensor.shape[:8], f"{shape}, the latents of a block of this model")

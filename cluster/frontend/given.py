@@ -46,6 +46,28 @@ def pictures_of(request: pb.Open, *, stride: int, most: int) -> tuple[bytes, ...
     return tuple(given)
 
 
+def references_of(request: pb.Open, *, count: int, recipe: str, encodes: bool) -> tuple[bytes, ...]:
+    """The images that a stream looks at, of which its recipe, called `recipe`, needs `count`.
+
+    `encodes` is whether the model here has an encoder. InvalidField for whatever is not allowed.
+    """
+    images, field = request.references, "open.references"
+    said = f"{len(images) or 'no'} image{'s' * (len(images) != 1)}"
+    if request.HasField("fork"):
+        if images:
+            raise InvalidField(field, said, "none in a fork, which has those of the stream that it goes on from")
+        return ()
+    if len(images) != count:
+        named = f"recipe {recipe!r}" if recipe else "the recipe here"
+        allowed = f"{count}: {named} has every block look at that" if count else f"none: {named} looks at no images"
+        raise InvalidField(field, said, allowed)
+    if images and not encodes:
+        raise InvalidField(field, said, "none: the model here has no encoder for pictures, so no stream by this recipe")
+    for number, data in enumerate(images):
+        _check(f"{field}[{number}]", data)
+    return tuple(images)
+
+
 def _check(field: str, data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise InvalidField(field, f"{len(data)} bytes", _KINDS)

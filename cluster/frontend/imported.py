@@ -10,6 +10,7 @@ from cluster.frontend.requests import MAX_CUE_ID_BYTES, MAX_PICTURE, SEED_BITS, 
 from cluster.journal.facts import SessionRecord
 from longtake.core.adoption import PlacedCue
 from longtake.core.errors import InvalidField
+from longtake.core.recipe.cues import Back
 
 _PAST_CUES = 4096
 """So many cues may come along beside those that are not shown yet."""
@@ -95,6 +96,9 @@ def _check_cues(cues: Iterable[PlacedCue], offer: Offer) -> None:
         if cue.version in versions:
             raise InvalidField(f"{path}.version", cue.version, "versions that differ from each other")
         versions.add(cue.version)
+        _check_number(f"{path}.shot", cue.shot, 0, MAX_PICTURE)
+        if isinstance(cue.change, Back):
+            _check_number(f"{path}.change.shot", cue.change.shot, 0, MAX_PICTURE)
         if cue.cue is not None and (not 1 <= len(cue.cue.encode()) <= MAX_CUE_ID_BYTES or has_controls(cue.cue)):
             allowed = f"1 to {MAX_CUE_ID_BYTES} bytes of text without control characters"
             raise InvalidField(f"{path}.cue", cue.cue[:MAX_CUE_ID_BYTES], allowed)

@@ -97,7 +97,7 @@ class Offer:
         """The most pictures that a stream by this recipe may begin with: as many as its window holds."""
         made = self.recipe_named(recipe).recipe
         can = self.encodes and made.joint is None
-        return 1 + (made.page_count - 1) * self.geometry.stride_time if can else 0
+        return 1 + (made.window.span - 1) * self.geometry.stride_time if can else 0
 
     def recipe_named(self, name: str) -> NamedRecipe:
         """The recipe of this name; of an empty one, the model's own."""

@@ -12,14 +12,14 @@ from unicodedata import category
 from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
-from cluster.frontend.given import pictures_of
+from cluster.frontend.given import pictures_of, references_of
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
@@ -64,6 +64,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     cues = wrong.taken((), _cues, request, offer)
     fork = wrong.taken(None, _fork, request)
     given = wrong.taken((), given_pictures, request, offer)
+    wrong.taken((), references, request, offer)
     wrong.complain()
     return Open(
         now_s=now_s,
@@ -303,6 +304,13 @@ def given_pictures(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
     return pictures_of(request, stride=offer.geometry.stride_time, most=offer.max_given_pictures(request.recipe))
 
 
+def references(request: pb.Open, offer: Offer) -> tuple[bytes, ...]:
+    """The images that the stream looks at, checked; see cluster.frontend.given."""
+    made = offer.recipe_named(request.recipe)
+    count = made.recipe.context.reference_frames
+    return references_of(request, count=count, recipe=request.recipe or made.name, encodes=offer.encodes)
+
+
 def _recipe(request: pb.Open, offer: Offer) -> str:
     """How the stream is made; the core gives a fork the recipe of its parent, and refuses any other."""
     names = [each.name for each in offer.recipes]
@@ -332,6 +340,7 @@ _CHANGES: dict[pb.Change, CueChange | None] = {
     pb.CHANGE_UNSPECIFIED: None,
     pb.CHANGE_SWAP: CueChange.SWAP,
     pb.CHANGE_RECACHE: CueChange.RECACHE,
+    pb.CHANGE_CUT: CueChange.CUT,
 }
 
 
@@ -364,10 +373,19 @@ def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
             block = cue.block
         case "time":
             picture = _picture_at(f"{path}.time", cue.time, offer)
+    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=_change(path, cue))
+
+
+def _change(path: str, cue: pb.Cue) -> CueEffect | None:
+    """What a cue does beside changing the prompt; None if it does not say."""
     if cue.change not in _CHANGES:
-        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE or nothing")
-    change = _CHANGES[cue.change]
-    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture, change=change)
+        raise InvalidField(f"{path}.change", cue.change, "CHANGE_SWAP, CHANGE_RECACHE, CHANGE_CUT or nothing")
+    if not cue.HasField("back_to_shot"):
+        return _CHANGES[cue.change]
+    if cue.change not in (pb.CHANGE_UNSPECIFIED, pb.CHANGE_CUT):
+        name = pb.Change.Name(cue.change)
+        raise InvalidField(f"{path}.change", name, "CHANGE_CUT or nothing where it goes back to a shot: that is a cut")
+    return Back(cue.back_to_shot)
 
 
 def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> int:

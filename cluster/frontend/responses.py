@@ -202,12 +202,13 @@ class Speaker:
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
                 steps=emit.steps,
+                shot=emit.shot,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
         return pb.CueAccepted(
             cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.first_picture),
-            prompt=message.prompt, reading=self._reading(message.prompt),
+            prompt=message.prompt, reading=self._reading(message.prompt), shot=message.shot,
         )  # fmt: skip
 
     def _applied(self, message: CueApplied) -> pb.CueApplied:
@@ -248,6 +249,12 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
         cue_rule=_CUE_RULES[recipe.cues.change],
         keep_sinks=recipe.cues.keep_sinks,
+        cut=recipe.cues.cut,
+        shot_frames=recipe.context.shot_frames,
+        shot_offset=recipe.positions.shot_offset,
+        reference_frames=recipe.context.reference_frames,
+        reference_lead=recipe.positions.reference_lead,
+        reference_stride=recipe.positions.reference_stride if recipe.positions.reference_lead else 0,
     )
 
 

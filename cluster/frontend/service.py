@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from cluster.access.callers import current_call
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
+from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
 from cluster.frontend import requests
 from cluster.frontend.carrying import Carrying
@@ -108,7 +109,8 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._engine.keeping.check()
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)
-        self._engine.journal.give(session, tuple(first.open.given))
+        pictures = GivenPictures(given=tuple(first.open.given), references=tuple(first.open.references))
+        self._engine.journal.give(session, pictures)
         self._engine.submit(event)
         return Connection(session, FIRST_CONNECTION, outbox, token)
 

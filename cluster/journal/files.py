@@ -1,9 +1,9 @@
 """The files of one session: names, appending, cutting back what a failing disk has left undone, and removal.
 
 Theory of operation. A session has a folder. In it `truth` holds its record and its cues, and stays. Latents lie in a
-file for each 32 blocks, which is removed whole when no block of it is wanted any more; nothing is ever moved or
-rewritten. Latents of sinks are wanted for ever, so they have a file of their own, `sinks`. Acknowledgements stand in
-the newest file of latents: what they are good for ends with the latents about them.
+file for each 32 blocks, which is removed whole when no block of it is wanted any more, nor held because a shot begins
+with it; nothing is ever moved or rewritten. Latents of sinks are wanted for ever, so they have a file of their own,
+`sinks`. Acknowledgements stand in the newest file of latents: what they are good for ends with the latents about them.
 
 What is added to a file is buffered until it is flushed. When a flush fails, a part of it may be in the file; when a
 sync fails, the system may have lost any bytes since the last one, and a second sync would say nothing of it. So the
@@ -27,7 +27,8 @@ BLOCKS_PER_FILE = 32
 TRUTH, SINKS = "truth", "sinks"
 PROBE = "probe"
 """A file beside the folders, there only while a disk in trouble is tried."""
-_LATENTS = re.compile(r"latents-(\d{12})")
+_LATENTS_PREFIX = "latents-"
+_LATENTS = re.compile(_LATENTS_PREFIX + r"(\d{12})")
 _READABLE = re.compile(r"[0-9a-z][-0-9a-z]{0,63}(\.[0-9a-f]{1,64})?")
 _FOLDER = re.compile(r"session-[-0-9a-z]{1,64}(\.[0-9a-f]{1,64})?|hashed-[0-9a-f]{64}")
 
@@ -51,7 +52,7 @@ def is_session_file(name: str) -> bool:
 
 def file_of(block: int, sink_blocks: int) -> str:
     """The file that holds the latents of a block."""
-    return SINKS if block < sink_blocks else f"latents-{block - block % BLOCKS_PER_FILE:012d}"
+    return SINKS if block < sink_blocks else f"{_LATENTS_PREFIX}{block - block % BLOCKS_PER_FILE:012d}"
 
 
 def remove_session(disk: Disk, folder: str) -> None:
@@ -186,6 +187,7 @@ class SessionFiles:
         self._truth = AppendedFile(disk, f"{folder}/{TRUTH}")
         self._latents: dict[str, _LatentsFile] = {}
         self._floors: dict[int, int] = {}
+        self._held: tuple[tuple[int, int], ...] = ()
 
     def take_over(self, name: str, size_bytes: int, tops: dict[int, int]) -> None:
         """Go on with a file that was found in its folder; `tops` names the highest block for each step.
@@ -208,7 +210,7 @@ class SessionFiles:
 
     def add_latents(self, head: Head, payload: bytes) -> bool:
         """Buffer latents; returns whether they are wanted."""
-        if self.sink_blocks <= head.block < self._floors.get(head.step, 0):
+        if self.sink_blocks <= head.block < self._floors.get(head.step, 0) and not self._holds(head.block, 1):
             return False
         name = file_of(head.block, self.sink_blocks)
         if name not in self._latents:
@@ -255,19 +257,29 @@ class SessionFiles:
         for file in self._files():
             file.repair()
 
-    def raise_floors(self, floors: Iterable[int]) -> None:
-        """From now on latents of blocks before these are not wanted where they enter step 1, 2, and so on."""
+    def raise_floors(self, floors: Iterable[int], held: tuple[tuple[int, int], ...] = ()) -> None:
+        """From now on latents of blocks before these are not wanted where they enter step 1, 2, and so on.
+
+        But for those that are held: ranges (first, end).
+        """
+        self._held = held
         for step, block in enumerate(floors, start=1):
             self._floors[step] = max(block, self._floors.get(step, 0))
 
     def trim(self) -> None:
         """Remove the files in which nothing is wanted."""
-        spent = [name for name, latents in self._latents.items() if name != SINKS and self._is_spent(latents)]
+        spent = [name for name, latents in self._latents.items() if name != SINKS and self._is_spent(name, latents)]
         for name in spent:
             self._disk.remove(f"{self.folder}/{name}")
             self._latents.pop(name).file.close()
 
-    def _is_spent(self, latents: _LatentsFile) -> bool:
+    def _holds(self, first: int, count: int) -> bool:
+        """Whether one of so many blocks is held."""
+        return any(start < first + count and first < end for start, end in self._held)
+
+    def _is_spent(self, name: str, latents: _LatentsFile) -> bool:
+        if self._holds(int(name.removeprefix(_LATENTS_PREFIX)), BLOCKS_PER_FILE):
+            return False
         return all(top < self._floors.get(step, 0) for step, top in latents.tops.items())
 
     def remove(self) -> None:

@@ -171,7 +171,7 @@ class JournalWriter:
         self._acknowledged.update(taken.acknowledged)
         for trim in taken.trims:
             if trim.session in self._sessions:
-                self._sessions[trim.session].raise_floors(trim.floors)
+                self._sessions[trim.session].raise_floors(trim.floors, trim.held)
                 self._spacious.add(trim.session)
         if not self._trouble and self._now_s() >= self._sync_at_s:
             self._sync()

@@ -100,7 +100,7 @@ class TakeOver:
 
 
 Write = WriteRecord | WriteCue | WriteGiven | WriteSteps | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
-"""Of a Trim the journal on disk minds the floors; what sinks are it knows from the record."""
+"""Of a Trim the journal on disk minds the floors and what is held; what sinks are it knows from the record."""
 
 Durable = WriteRecord | WriteCue | WriteGiven | WriteSteps
 """What is synced at once, and refused while the disk is in trouble."""

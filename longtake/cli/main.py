@@ -89,7 +89,7 @@ def _option(field: str) -> str:
     if name == "prompt":
         return name.upper()
     other = {"cues": "cue", "fork_block": "fork", "length": "duration", "pictures": "duration"}
-    return "--" + (other | {"given": "first-frame or --continue"}).get(name, name)
+    return "--" + (other | {"given": "first-frame or --continue", "references": "reference"}).get(name, name)
 
 
 def _text_of_problem(problem: Problem) -> str:
@@ -249,7 +249,8 @@ def model(server: Server, as_json: bool) -> None:
     click.echo(f"{answer.name}: {video.width} x {video.height} at {float(fps):g} pictures/s, ", nl=False)
     click.echo(f"{answer.block_pictures} pictures a block ({answer.first_block_pictures} in the first)")
     click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
-    click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
+    looks = f", {recipe.reference_frames} references" if recipe.reference_frames else ""
+    click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks{looks}")
     click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}; ", nl=False)
     click.echo(f"decoders: {', '.join(word(pb.Decoder.Name(decoder)) for decoder in answer.decoders)}")
     if answer.max_given_pictures:

@@ -7,7 +7,7 @@ from longtake.core.plan.figures import Figure, PlanTimes
 from longtake.core.plan.measured import CORE, MEASURED
 from longtake.core.plan.memory import footprint
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import Devices, Plan
+from longtake.core.plan.plan import Devices, Plan, Shed
 from longtake.core.plan.sharing import Shared
 from longtake.core.plan.text_encoder import DeviceRates, TextEncoderShape
 from longtake.core.recipe.graph import Graph
@@ -41,6 +41,7 @@ def _recipe(model: Model) -> str:
     return (
         f"level {of.level.value}, {of.step_count} steps, {forwards} forwards a block of {of.blocks.frames} latent "
         f"frames ({model.geometry.block_s:.2f} s), window {window}, {of.sink_frames} sinks"
+        + (f", {of.context.reference_frames} references" if of.context.reference_frames else "")
     )
 
 
@@ -72,12 +73,22 @@ def _streams(devices: Devices, made: Plan) -> list[_Row]:
         ("streams", streams),
         ("load", f"{made.load:.1%}"),
         ("all streams together", f"at most {made.limit_blocks_per_s:.2f} blocks/s can be denoised"),
+        *(_shed(load, shed) for load, shed in enumerate(made.shed, start=1)),
         ("one stream alone", alone),
         ("block latency", f"{made.block_latency_s:.3f} s from noise to finished latents, nothing else waiting"),
         ("prompt to screen", f"{soonest_s:.2f} s with empty buffers, {latest_s:.2f} s with full ones"),
         ("between workers", f"{made.between_workers_bytes / _MB:.2f} MB a block"),
         ("to the decoder", f"{made.to_decoder_bytes / _MB:.2f} MB a block"),
     ]
+
+
+def _shed(load: int, shed: Shed) -> _Row:
+    """What a load that sheds steps leaves room for."""
+    streams = "" if shed.streams_by_rate is None else f", {shed.streams_by_rate} streams by rate"
+    streams += " (let in with limits.admit_at = shed)" * (load == 1 and bool(streams))
+    steps = ", ".join(map(str, shed.steps))
+    blocks = f"{shed.forwards_per_block} forwards a block, at most {shed.limit_blocks_per_s:.2f} blocks/s"
+    return f"… under load {load}", f"steps {steps}: {blocks}{streams}"
 
 
 def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]:

@@ -136,9 +136,9 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
-        f"{of.sink_frames} sinks",
+        f"{of.sink_frames} sinks{_looks(of)}",
         *([f"blocks take {lists}"] if lists else []),
-        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}",
+        f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}{_shots(of)}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
@@ -146,7 +146,22 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     ]
 
 
+def _looks(of: Recipe) -> str:
+    """What it needs of images."""
+    count, lead = of.context.reference_frames, of.positions.reference_lead
+    ahead = f" that run ahead from {lead} by {of.positions.reference_stride}" if lead else ""
+    return f", {count} references{ahead}" if count else ""
+
+
 _SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
+
+
+def _shots(of: Recipe) -> str:
+    """What is remembered of shots, if there may be several."""
+    if not of.cues.cut:
+        return ""
+    offset = f", each {of.positions.shot_offset} places further on" if of.positions.shot_offset else ""
+    return f", or cut: {_many(of.shots.room, 'shot')} remembered{offset}"
 
 
 def _lag(of: Recipe) -> str:

@@ -9,11 +9,15 @@ import threading
 from collections.abc import Callable
 from fractions import Fraction
 
+from longtake.cli.story import typed
 from longtake.cli.values import parse_time, shown
 from longtake.client import ClientError, CueAt, OptionError, Stream
 from longtake.client.recording import Recording
 
-HELP = "PROMPT changes the picture as soon as possible, 10s=PROMPT at a time; /pause, /play and /end do what they say"
+HELP = (
+    "PROMPT changes the picture as soon as possible, 10s=PROMPT at a time; /cut PROMPT begins a new shot, "
+    "/back SHOT PROMPT one that remembers an earlier shot; /pause, /play and /end do what they say"
+)
 MOST_BYTES = 1 << 16
 """A longer line is none."""
 
@@ -66,9 +70,20 @@ class Steering:
             case "/end":
                 await self._stream.close()
             case _ if text.startswith("/"):
-                self._say(f"{shown(text)!r} is not known; {HELP}")
+                await self._cut(text)
             case _:
                 await self._stream.cue(await self._cue(text))
+
+    async def _cut(self, text: str) -> None:
+        try:
+            cue = typed(text)
+        except ValueError as error:
+            self._say(shown(str(error)))
+            return
+        if cue is None:
+            self._say(f"{shown(text)!r} is not known; {HELP}")
+        else:
+            await self._stream.cue(cue)
 
     async def _cue(self, text: str) -> CueAt:
         """What stands in front of the first `=` is a time, if it is one."""

@@ -106,7 +106,8 @@ class Show:
         if isinstance(event, OpenedEvent):
             return f"{prompt}{reading}"
         place = "" if start_s is None else f" for {float(event.start_s - start_s):.2f} s"
-        return f"{shown(event.cue_id)}: accepted{place}: {prompt}{reading}"
+        shot = "" if event.shot is None else f", shot {event.shot}"
+        return f"{shown(event.cue_id)}: accepted{place}{shot}: {prompt}{reading}"
 
     def _open(self) -> Output:
         self._file = Output(self._output.target)

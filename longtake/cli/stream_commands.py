@@ -10,7 +10,7 @@ from typing import TypedDict, TypeVar, Unpack
 
 import click
 
-from longtake.cli import values
+from longtake.cli import story, values
 from longtake.cli.server import Server, server_options
 from longtake.cli.stream import Show, StreamOutput, WatchRange, render_to, stream_to, watch_to
 from longtake.cli.targets import STDOUT, File, Player, Target
@@ -66,6 +66,10 @@ def _stream_options(command: Command) -> Command:
     return _options(command, (
         click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="Another prompt from a time on; repeatable."),
+        click.option("--cut", "cuts", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
+                     help="A new shot from a time on; repeatable. Not by every recipe."),
+        click.option("--back", "backs", callback=story.backs, multiple=True, metavar="TIME=SHOT[:PROMPT]",
+                     help="A new shot that remembers an earlier one again, by its number from 0, and has its prompt."),
         click.option("--change", type=click.Choice(list(CHANGES)),
                      help="What cues make of what the stream remembers. Default: what its recipe says."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
@@ -79,6 +83,8 @@ def _stream_options(command: Command) -> Command:
                      help="A picture that it begins with, PNG or JPEG."),
         click.option("--continue", "clip", callback=values.clip, metavar="FILE",
                      help="A video that it goes on from: its last pictures are shown first."),
+        click.option("--reference", "reference", callback=values.reference, multiple=True, metavar="FILE",
+                     help="An image that it looks at and never shows; for recipes that need one. Repeatable."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -95,6 +101,8 @@ class _Asked(_OutputAsked):
 
     prompt: str
     cues: tuple[CueAt, ...]
+    cuts: tuple[CueAt, ...]
+    backs: tuple[CueAt, ...]
     change: ChangeName | None
     duration: Fraction | None
     seed: int | None
@@ -103,6 +111,7 @@ class _Asked(_OutputAsked):
     recipe: str
     first_frame: tuple[bytes, ...]
     clip: tuple[bytes, ...]
+    reference: tuple[bytes, ...]
     decoder: DecoderName | None
 
 
@@ -233,21 +242,29 @@ def render_command(**asked: Unpack[_RenderAsked]) -> int:
 
 def _stream_asked(asked: _Asked) -> StreamOptions:
     end_s = asked["duration"]
-    for cue in asked["cues"]:
-        if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
-            place = f"{float(cue.time_s):g}s={cue.prompt}"
-            raise click.UsageError(f"--cue: {place!r} would never be shown; allowed: a time before the end, --duration")
+    for option, cues in (("--cue", asked["cues"]), ("--cut", asked["cuts"]), ("--back", asked["backs"])):
+        for cue in cues:
+            if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
+                place = f"{float(cue.time_s):g}s={cue.prompt}"
+                allowed = "a time before the end, --duration"
+                raise click.UsageError(f"{option}: {place!r} would never be shown; allowed: {allowed}")
     if asked["first_frame"] and asked["clip"]:
         raise click.UsageError("--first-frame and --continue both say what it begins with: leave one out")
     return StreamOptions(
         seed=asked["seed"],
         given=asked["first_frame"] or asked["clip"],
+        references=asked["reference"],
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],
         recipe=asked["recipe"],
         decoder=asked["decoder"],
-        cues=tuple(replace(cue, change=asked["change"]) for cue in asked["cues"]),
+        cues=story.story(
+            asked["prompt"],
+            [replace(cue, change=asked["change"]) for cue in asked["cues"]],
+            asked["cuts"],
+            asked["backs"],
+        ),
     )
 
 

@@ -244,6 +244,11 @@ def picture(_ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return () if value is None else (_pictures(param, value, pictures.first_frame),)
 
 
+def reference(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The pictures in files; see `longtake.client.pictures.first_frame`."""
+    return tuple(_pictures(param, file, pictures.first_frame) for file in value)
+
+
 def clip(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[bytes, ...]:
     """The last pictures of a video in a file; see `longtake.client.pictures.clip`."""
     return () if value is None else _pictures(param, value, pictures.clip)

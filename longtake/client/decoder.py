@@ -47,10 +47,16 @@ class Decoder:
             case pb.Segment():
                 return self._segment(message)
             case pb.CueAccepted() | pb.CueApplied():
-                made = CueAcceptedEvent if isinstance(message, pb.CueAccepted) else CueAppliedEvent
-                return made(
-                    cue_id=message.cue_id, block=message.block, start_s=self._time(message.pts_ticks),
-                    prompt=message.prompt, reading=_reading(message),
+                start_s, reading = self._time(message.pts_ticks), _reading(message)
+                if isinstance(message, pb.CueApplied):
+                    return CueAppliedEvent(
+                        cue_id=message.cue_id, block=message.block, start_s=start_s, prompt=message.prompt,
+                        reading=reading,
+                    )  # fmt: skip
+                shot = message.shot if message.HasField("shot") else None
+                return CueAcceptedEvent(
+                    cue_id=message.cue_id, block=message.block, start_s=start_s, prompt=message.prompt, reading=reading,
+                    shot=shot,
                 )  # fmt: skip
             case pb.CueSuperseded():
                 return CueSupersededEvent(cue_id=message.cue_id, by_cue_id=message.by_cue_id, block=message.block)
@@ -113,6 +119,7 @@ class Decoder:
             data=data,
             keyframe=message.keyframe,
             steps=message.steps,
+            shot=message.shot,
             opened=self._stream,
         )
 

@@ -94,6 +94,8 @@ class SegmentEvent:
     keyframe: bool
     steps: int = 0
     """Denoising steps that its block took; 0 if that is not known, or the server is an older one."""
+    shot: int = 0
+    """Number of the shot that it belongs to: 0, and 1 more with each cut."""
     opened: OpenedEvent | None = field(default=None, repr=False, compare=False)
     """What its stream began with: the header that goes before it, and the size of its pictures."""
 
@@ -127,6 +129,8 @@ class CueAcceptedEvent:
     prompt: str = ""
     reading: Reading | None = None
     """What the model takes the prompt for; None if it reads free text."""
+    shot: int | None = None
+    """Number of the shot that begins with it; None if it does not cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

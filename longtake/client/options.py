@@ -18,8 +18,8 @@ PaceName = Literal["realtime", "fast"]
 CodecName = Literal["h264", "mjpeg", "raw"]
 CODECS: dict[CodecName, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
-ChangeName = Literal["swap", "recache"]
-CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE}
+ChangeName = Literal["swap", "recache", "cut"]
+CHANGES: dict[ChangeName, pb.Change] = {"swap": pb.CHANGE_SWAP, "recache": pb.CHANGE_RECACHE, "cut": pb.CHANGE_CUT}
 PACES: dict[PaceName, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
@@ -36,7 +36,9 @@ class CueAt:
     time_s: float | Fraction | None = None
     change: ChangeName | None = None
     """What becomes of what the stream remembers: nothing (`swap`), or it is made again with the new prompt (`recache`),
-    where the recipe says how; None: what the recipe says."""
+    where the recipe says how, or a new shot begins (`cut`), where the recipe allows it; None: what the recipe says."""
+    back_to_shot: int | None = None
+    """The shot that the new one remembers again: then it is a cut."""
     id: str = ""
     """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
@@ -63,6 +65,9 @@ class StreamOptions:
     given: tuple[bytes, ...] = ()
     """Pictures that the stream begins with, PNG or JPEG: one, or the end of a clip that it goes on from, 1 plus a
     multiple of 4 of them (`longtake.client.pictures` reads files). Not in a fork."""
+    references: tuple[bytes, ...] = ()
+    """Images that every block looks at and nobody is shown, PNG or JPEG: as many as `reference_frames` of the recipe
+    says (`longtake.client.pictures` reads files). Not in a fork, which has those of the stream it goes on from."""
     fork: str | None = None
     """Session to go on from."""
     fork_block: int | None = None
@@ -109,6 +114,11 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
     if options.fork_block is not None and options.fork is None:
         found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
     found.pictures("given", options.given)
+    found.pictures("references", options.references)
+    if options.references and options.fork is not None:
+        found.wrong(
+            "references", "a fork has those of the session it goes on from, so give references or fork, not both"
+        )
     if options.given and options.fork is not None:
         found.wrong("given", "a fork has the past of the session it goes on from, so give given or fork, not both")
     found.one_of("fork_clock", options.fork_clock, ("parent", "own"))
@@ -133,6 +143,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else _fork(options.fork, options),
         given=options.given,
+        references=options.references,
     )
 
 
@@ -166,7 +177,8 @@ def cue_ids(cues: Sequence[CueAt], taken: AbstractSet[str]) -> list[str]:
 def _cue(cue: CueAt, name: str) -> pb.Cue:
     time = None if cue.time_s is None else duration(cue.time_s)
     change = None if cue.change is None else CHANGES[cue.change]
-    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change)
+    back = cue.back_to_shot
+    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time, change=change, back_to_shot=back)
 
 
 def duration(time_s: float | Fraction) -> duration_pb2.Duration:
@@ -226,5 +238,8 @@ class _Checked:
         self.time(f"{field}.time_s", cue.time_s)
         if cue.change is not None:
             self.one_of(f"{field}.change", cue.change, CHANGES)
+        self.whole(f"{field}.back_to_shot", cue.back_to_shot, most=(1 << 32) - 1)
+        if cue.back_to_shot is not None and cue.change not in (None, "cut"):
+            self.wrong(f"{field}.change", f"{cue.change!r} is not allowed; allowed: 'cut', as it goes back to a shot")
         if cue.block is not None and cue.time_s is not None:
             self.wrong(field, "give block or time_s, not both")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtake.core.errors import Problem
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import CueChange, CueEffect
 from longtake.core.work import CueId, SessionId
 
 
@@ -19,8 +19,11 @@ class PlacedCue:
     cue: CueId | None
     """None for what a fork has from its parent."""
     prompt: str
-    change: CueChange = CueChange.SWAP
+    change: CueEffect = CueChange.SWAP
     """What became of what the stream remembered."""
+    shot: int = 0
+    """Of what a fork has from its parent: the number of the shot that its block belongs to. What was cut before the
+    oldest of these may not be known any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,7 @@ class Adopted:
     """As in Trim."""
     sinks: int
     """As in Trim."""
-    held: tuple[int, int] = (0, 0)
+    held: tuple[tuple[int, int], ...] = ()
     """As in Trim."""
 
 

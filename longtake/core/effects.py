@@ -140,8 +140,8 @@ class Trim:
     floors: tuple[int, ...]
     """For the latents that enter step 1, 2, …: those of blocks before this one may go, but for the sinks'."""
     sinks: int
-    """The first blocks, this many, are kept whatever the floors say; so are those from `held[0]` up to `held[1]`."""
-    held: tuple[int, int] = (0, 0)
+    """The first blocks, this many, are kept whatever the floors say; so are those in the ranges of `held`."""
+    held: tuple[tuple[int, int], ...] = ()
     versions: tuple[int, ...] = ()
     """Versions of its conditioning that nothing reads any more."""
 
@@ -188,6 +188,8 @@ class Emit:
     """Denoising steps that the block took; 0: it was given, or it is not known any more."""
     load: int = 0
     """Under which load that was: above 0 they are fewer than usual."""
+    shot: int = 0
+    """Number of the shot that the block belongs to."""
     slack_s: float | None = None
     """How long before its first picture is due it leaves; below 0 it is late; None if nothing is due yet, or ever."""
 
@@ -199,6 +201,8 @@ class CueAccepted:
     block: int
     first_picture: int
     prompt: str
+    shot: int | None = None
+    """Number of the shot that begins with it; None if none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue
 from longtake.core.endings import AtDeadline, Ending
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import CueEffect
 from longtake.core.work import (
     Ability,
     ConditioningRef,
@@ -57,7 +57,7 @@ class CueRequest:
     prompt: str
     block: int | None = None
     picture: int | None = None
-    change: CueChange | None = None
+    change: CueEffect | None = None
     """What becomes of what the stream remembers; None: what the recipe says."""
 
 
@@ -212,6 +212,8 @@ class Adopt:
     """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
     known_from: int = 0
     """Blocks before this one cannot be made again: of their cues not all are here."""
+    has_reference: bool = False
+    """Whether the latents of its reference are there, if its recipe has one."""
     loads: tuple[tuple[int, int], ...] = ()
     """From which blocks on which load held, in ascending order; before the first of them there was none."""
     loads_known_from: int = 0

@@ -18,14 +18,18 @@ class Overdue:
     """When it was due, on the engine's clock."""
 
 
+RENEWALS = (*(rule.value for rule in CueRule if rule is not CueRule.SWAP), "back")
+"""The rules of recaches, and what is made again of a shot that a story goes back to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed:
     """A lane has committed blocks anew, because the prompt changes at `block`."""
 
     session: SessionId
     block: int
-    kind: CueRule
-    """How."""
+    kind: str
+    """How: one of `RENEWALS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

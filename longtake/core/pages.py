@@ -21,6 +21,10 @@ before it is still read, or in the same forward.
 Renewals. A lane may commit blocks of its window anew (recipe/renewals.py), so pages of sinks may be written again, and
 they may be other frames from then on. Shared pages are left to the others as in a claim.
 
+Shots. Where a cue may cut, the window is that of one shot (recipe/window.py). When a lane comes to a block with another
+one (`enter`), the pages of what is in sight before and behind go to the slots that they have then; those of what is out
+of sight take the slots that are left, so they are written next. Nothing is copied.
+
 Rebuilding. A table whose lane is built again from the journal knows from which block on its pages were written
 (`rebuilt_from`, and the blocks of the sinks before): a block reads no others, because what lies there is somebody
 else's. It reads fewer pages than it would in a stream that was never disturbed, until its window holds nothing older.
@@ -36,7 +40,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
@@ -44,6 +48,14 @@ from longtake.core.recipe.window import Window
 from longtake.core.work import PageId, Pages
 
 _Each = TypeVar("_Each")
+
+
+class _Held(NamedTuple):
+    """What a table held when a block was the last one claimed."""
+
+    window: Window
+    pages: tuple[PageId, ...]
+    written: frozenset[int] | None
 
 
 @dataclass(slots=True)
@@ -56,13 +68,15 @@ class PageTable:
     """Pages of the spare block, or none."""
     claimed: int = 0
     """The pages of all blocks before this one have been claimed."""
-    before: tuple[PageId, ...] = ()
-    """The pages that lay in the slots of the last claimed block before that claim, in the order of its frames."""
+    before: _Held | None = None
+    """What it held before the last claim."""
     left: tuple[tuple[PageId, ...], ...] = ()
     """Pages of the last claims that this table shared and has left to other tables, oldest first."""
     rebuilt_from: int = 0
     """The pages of blocks before this one were never written, but for those of the first `rebuilt_lead` blocks."""
     rebuilt_lead: int = 0
+    written: frozenset[int] | None = None
+    """Where there is a shelf, and the table is rebuilt: the frames that were written; None if all are that are read."""
     _slots_of: int = -1
     _slots: tuple[int, ...] = ()
     """The slots of the own frames of block `_slots_of`."""
@@ -72,15 +86,19 @@ class PageTable:
 
         The block is the last one claimed, or the one before it, or where blocks step together any that is not finished.
         """
-        pages = self._pages_at(block)
-        if self.window.behind:
-            return tuple([pages[slot] for slot in self.window.in_order(self._written(block))])
-        return self.read_of(pages[: self.window.count(block)], block)
+        window, pages, _ = self._state_at(block)
+        if window.behind or window.has_gaps:
+            return tuple([pages[slot] for slot in window.in_order(self._written(block))])
+        return self.read_of(pages[: window.count(block)], block)
 
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
         """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
         if not by_slot or not self._lacks(block):
             return by_slot
+        window, _, written = self._state_at(block)
+        if written is not None:
+            frames = sorted(window.frames(block), key=window.slot)
+            return tuple(each for frame, each in zip(frames, by_slot, strict=True) if frame in written)
         return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
     def of(self, frames: Iterable[int], block: int) -> Pages:
@@ -96,35 +114,75 @@ class PageTable:
         if window != self.window:
             self.window, self._slots_of = window, -1
 
+    def enter(self, window: Window, block: int) -> None:
+        """The lane comes to `block`, whose shot is in sight by this window: what both see goes to its new slots."""
+        if window == self.window:
+            return
+        old, pages = self.window, self.pages
+        seen = self._written(block - 1 if self.written is None else self.claimed - 1)
+        stays = [frame for frame in seen if frame in set(window.frames(block))]
+        to = {window.slot(frame): pages[old.slot(frame)] for frame in stays}
+        others = iter([page for page in pages if page not in set(to.values())])
+        self.pages = tuple([to[slot] if slot in to else next(others) for slot in range(len(pages))])
+        self.window, self._slots_of = window, -1
+        if self.written is not None:
+            self.written = frozenset(stays)
+
+    def renew(self, window: Window, before: int, blocks: Iterable[int]) -> None:
+        """These blocks are committed anew, because of the cue at the block that they come before."""
+        if not window.has_gaps:
+            self.move_sinks(window)
+            return
+        self.enter(window, before)
+        for block in blocks:
+            self.note_written(block)
+
+    def note_written(self, block: int) -> None:
+        """Note that this block is about to be written, if it is known of a table what was."""
+        if self.written is not None:
+            self.written |= set(self.window.blocks.own(block))
+
+    def count_in(self, window: Window, block: int) -> int:
+        """How many pages `block` attends to, if it is in sight by this window, which the lane may not have entered."""
+        if self.written is None:
+            return window.count(block)
+        return len(set(window.frames(block)) & (self.written | set(window.blocks.own(block))))
+
     def count(self, block: int) -> int:
         """How many pages `block` attends to."""
         return len(self._written(block)) if self._lacks(block) else self.window.count(block)
 
-    def _pages_at(self, block: int) -> tuple[PageId, ...]:
-        """The pages by slot as they were when `block` was the last one claimed."""
-        if block + 1 >= self.claimed or self.window.behind:  # there every block has slots of its own
-            return self.pages
-        return self._with(self.before, self.claimed - 1)
+    def _state_at(self, block: int) -> _Held:
+        """What it held when `block` was the last one claimed."""
+        if block + 1 >= self.claimed or self.window.behind or self.before is None:  # there each block has its own slots
+            return _Held(self.window, self.pages, self.written)
+        return self.before
 
     def _lacks(self, block: int) -> bool:
         """Whether some of the frames that `block` would attend to were never written."""
+        window, _, written = self._state_at(block)
+        if written is not None:
+            return not written.issuperset(window.frames(block))
         start = self.rebuilt_from
         return start > 0 and self.window.oldest(block) < self.window.blocks.first_frame(start)
 
     def _written(self, block: int) -> Sequence[int]:
         """The frames that `block` would attend to, as far as they were written, its own among them."""
         start, lead, blocks = self.rebuilt_from, self.rebuilt_lead, self.window.blocks
+        window, _, written = self._state_at(block)
+        if written is not None:
+            return [frame for frame in window.frames(block) if frame in written]
         if not start:
-            return self.window.frames(block)
+            return window.frames(block)
         moved = self.window.sink_frames if self.window.sinks_from else range(0)
         frames = self.window.frames(block)
-        return [frame for frame in frames if frame in moved or not lead <= blocks.block_of(frame) < start]
+        return [frame for frame in frames if frame < 0 or frame in moved or not lead <= blocks.block_of(frame) < start]
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
+        window, pages, _ = self._state_at(block)
         if self._slots_of != block:  # asked by the claim, by each denoise op and by each commit of a block
-            self._slots_of, self._slots = block, self.window.own_slots(block)
-        pages = self._pages_at(block)
+            self._slots_of, self._slots = block, window.own_slots(block)
         return tuple([pages[slot] for slot in self._slots])
 
     def kept(self, block: int) -> tuple[PageId, ...]:
@@ -168,13 +226,18 @@ class PagePool:
         self._mapped.update(pages)
         return PageTable(window, pages[: window.slots], spare=pages[window.slots :])
 
-    def claim(self, table: PageTable, block: int) -> None:
+    def claim(self, table: PageTable, block: int, window: Window | None = None) -> None:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.
 
-        `block` is the one after the last one claimed, or that one again.
+        `block` is the one after the last one claimed, or that one again; its shot is in sight by `window`, if the lane
+        has several.
         """
         if block < table.claimed:
             return
+        was = _Held(table.window, table.pages, table.written)
+        if window is not None:
+            table.enter(window, block)
+            table.note_written(block)
         gone = max(0, len(table.left) - self.claims_in_flight + 1)
         for pages in table.left[:gone]:
             self._unmap_all(pages)
@@ -187,7 +250,7 @@ class PagePool:
             elif spare:
                 own[index], spare[index] = spare[index], page
         table.claimed = block + 1
-        table.before, table.left = before, (*table.left[gone:], tuple(left))
+        table.before, table.left = was, (*table.left[gone:], tuple(left))
         if left or spare:
             table.put(tuple(own), block)
             table.spare = tuple(spare)

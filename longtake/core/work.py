@@ -108,8 +108,8 @@ class Ability:
     mixes_kinds: bool = False
     """Whether it has proved that denoise ops and commits may share a forward."""
     joint_ops: int = 0
-    """How many ops of one stream that read one another's pages may go together in a forward, as it has proved
-    (recipe/joint.py); 0: it has tried none."""
+    """Among how many ops of one stream that go together (recipe/joint.py) a commit may be without a change of bits, as
+    it has proved; of more than that, commits go alone. 0: it has tried none."""
     forward_s: float = 0.0
     """Calibrated time of one op (a forward, or the full decode of a block); 0 if it is unknown."""
     tiny_s: float = 0.0
@@ -211,6 +211,7 @@ class ForwardWork:
     session: SessionId
     lane: int
     op: Op
+    """That of block -1 commits the reference (recipe/references.py)."""
     pages: Pages
     times: Times
     positions: tuple[int, ...]

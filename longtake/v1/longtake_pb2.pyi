@@ -97,6 +97,7 @@ class Change(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHANGE_UNSPECIFIED: _ClassVar[Change]
     CHANGE_SWAP: _ClassVar[Change]
     CHANGE_RECACHE: _ClassVar[Change]
+    CHANGE_CUT: _ClassVar[Change]
 
 class CueRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -170,6 +171,7 @@ LEVEL_STAGGERED: Level
 CHANGE_UNSPECIFIED: Change
 CHANGE_SWAP: Change
 CHANGE_RECACHE: Change
+CHANGE_CUT: Change
 CUE_RULE_UNSPECIFIED: CueRule
 CUE_RULE_SWAP: CueRule
 CUE_RULE_RECACHE_WINDOW: CueRule
@@ -221,7 +223,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ..., moved: _Optional[_Union[Moved, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe", "given")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe", "given", "references")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +239,7 @@ class Open(_message.Message):
     DECODER_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -252,7 +255,8 @@ class Open(_message.Message):
     decoder: Decoder
     recipe: str
     given: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ..., given: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    references: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ..., given: _Optional[_Iterable[bytes]] = ..., references: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("session_id", "block", "own_clock")
@@ -265,18 +269,20 @@ class Fork(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., block: _Optional[int] = ..., own_clock: _Optional[bool] = ...) -> None: ...
 
 class Cue(_message.Message):
-    __slots__ = ("id", "prompt", "block", "time", "change")
+    __slots__ = ("id", "prompt", "block", "time", "change", "back_to_shot")
     ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    BACK_TO_SHOT_FIELD_NUMBER: _ClassVar[int]
     id: str
     prompt: str
     block: int
     time: _duration_pb2.Duration
     change: Change
-    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., block: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., change: _Optional[_Union[Change, str]] = ...) -> None: ...
+    back_to_shot: int
+    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., block: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., change: _Optional[_Union[Change, str]] = ..., back_to_shot: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("segment",)
@@ -359,7 +365,7 @@ class PromptReading(_message.Message):
     def __init__(self, understood: _Optional[_Iterable[str]] = ..., ignored: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe", "steps")
+    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe", "steps", "shot")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
     PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +377,7 @@ class Segment(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    SHOT_FIELD_NUMBER: _ClassVar[int]
     index: int
     first_picture: int
     picture_count: int
@@ -382,21 +389,24 @@ class Segment(_message.Message):
     data: bytes
     keyframe: bool
     steps: int
-    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
+    shot: int
+    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., steps: _Optional[int] = ..., shot: _Optional[int] = ...) -> None: ...
 
 class CueAccepted(_message.Message):
-    __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
+    __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading", "shot")
     CUE_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
+    SHOT_FIELD_NUMBER: _ClassVar[int]
     cue_id: str
     block: int
     pts_ticks: int
     prompt: str
     reading: PromptReading
-    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ...) -> None: ...
+    shot: int
+    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ..., shot: _Optional[int] = ...) -> None: ...
 
 class CueApplied(_message.Message):
     __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
@@ -569,7 +579,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "usual_steps", "first_steps", "first_blocks", "shed")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "cut", "shot_frames", "shot_offset", "usual_steps", "first_steps", "first_blocks", "shed", "reference_frames", "reference_lead", "reference_stride")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -584,10 +594,16 @@ class Recipe(_message.Message):
     BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
     CUE_RULE_FIELD_NUMBER: _ClassVar[int]
     KEEP_SINKS_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    SHOT_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SHOT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     USUAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     SHED_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_LEAD_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_STRIDE_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -602,11 +618,17 @@ class Recipe(_message.Message):
     both_ways: bool
     cue_rule: CueRule
     keep_sinks: bool
+    cut: bool
+    shot_frames: int
+    shot_offset: int
     usual_steps: _containers.RepeatedScalarFieldContainer[int]
     first_steps: _containers.RepeatedScalarFieldContainer[int]
     first_blocks: int
     shed: _containers.RepeatedCompositeFieldContainer[StepList]
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+    reference_frames: int
+    reference_lead: int
+    reference_stride: int
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., cut: _Optional[bool] = ..., shot_frames: _Optional[int] = ..., shot_offset: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ..., reference_frames: _Optional[int] = ..., reference_lead: _Optional[int] = ..., reference_stride: _Optional[int] = ...) -> None: ...
 
 class StepList(_message.Message):
     __slots__ = ("steps",)

@@ -138,7 +138,7 @@ class Tally:
                     work = effect.work
                     if not isinstance(work, DecodeWork):
                         for item in work:
-                            if item.step == 0 and item.kind is Kind.DENOISE:
+                            if item.step == 0 and item.kind is Kind.DENOISE and item.block >= 0:
                                 streams.begun(item.session, item.block, event.now_s)
                 elif isinstance(effect, Emit):
                     size_bytes = event.segment_bytes if isinstance(event, OpDone) else 0
@@ -202,7 +202,7 @@ class Tally:
                 self._fleet.copied(effect.worker, "given")
             case LaneMoved():
                 self._fleet.lane_moves += 1
-            case Renewed(kind=rule):
-                self._fleet.renewals[rule] += 1
+            case Renewed(kind=kind):
+                self._fleet.renewals[kind] += 1
             case _:
                 pass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from longtake.core.effects import Closed, Effect, Worked
 from longtake.core.events import Event
 from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.references import told
 from longtake.core.work import SessionId, WorkerId
 
 
@@ -118,7 +119,7 @@ class Timeline:
                 session=session,
                 kind=op.kind,
                 step=op.step,
-                block=op.block,
+                block=told(op.block),
                 worker=fact.worker,
                 batch=fact.batch,
                 dispatched_s=fact.dispatched_s,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from longtake.core.effects import Worked
 from longtake.core.events import OpFailed, WorkerJoined, WorkerLost
-from longtake.core.recipe.cues import CueRule
+from longtake.core.facts import RENEWALS
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import Loss, Role, WorkerId
 from monitoring.folding.histogram import Histogram
@@ -71,7 +71,7 @@ class FleetTally:
         self.joined = dict.fromkeys(Role, 0)
         self.lost = {(role, cause): 0 for role in Role for cause in Loss if cause is not Loss.ENDED}
         self.lane_moves = 0
-        self.renewals: dict[CueRule, int] = {rule: 0 for rule in CueRule if rule is not CueRule.SWAP}
+        self.renewals = dict.fromkeys(RENEWALS, 0)
 
     def join(self, event: WorkerJoined) -> None:
         """Count a worker that has joined."""

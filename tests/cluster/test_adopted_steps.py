@@ -12,7 +12,7 @@ import pytest
 
 from cluster.cell.outbox import SegmentOut
 from cluster.cell.snapshot import taken
-from cluster.frontend.exported import pieces, read
+from cluster.frontend.exported import Form, pieces, read
 from cluster.journal.disk import LocalDisk
 from cluster.journal.reading import JournalFolder
 from cluster.journal.records import GoodRecord, RecordKind, scan
@@ -174,9 +174,10 @@ async def test_a_file_of_a_stream_says_what_its_blocks_took(before: Killed, tmp_
         await client.until(CONSUMED[A])
         session, owned = here.engine.scheduler.inspect(A), here.tenancy.owners.of(A)
         assert owned is not None
-        snapshot, shape = taken(here.engine, session, IDENTITY.record(session, owned)), session.geometry.shape_of
-        file = bytearray().join(pieces(snapshot, shape))
-        found = read(file, lambda _: (shape, session.graph.step_count))
+        snapshot = taken(here.engine, session, IDENTITY.record(session, owned))
+        form = Form.of(session.graph, session.geometry)
+        file = bytearray().join(pieces(snapshot, form))
+        found = read(file, lambda _: form)
         changes = [(block, load) for block, load in enumerate(LOADS) if load != ([0, *LOADS])[block]]
         begun = [change for change in changes if change[0] < session.next_block]
         assert found.loads == snapshot.loads and len(found.loads) > 3

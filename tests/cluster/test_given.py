@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cluster.cell.journal import GivenPictures
 from cluster.frontend.offer import offer_for
 from cluster.frontend.server import FrontendServer
 from cluster.launch.served import served_recipes
@@ -159,7 +160,7 @@ async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(
     model, session = tmp_path / "model", SessionId("a")
     write_model_that_encodes(model, level)
     async with cell(model, tmp_path / "live") as before:
-        before.engine.journal.give(session, tuple(PICTURES[:9]))
+        before.engine.journal.give(session, GivenPictures(given=tuple(PICTURES[:9])))
         client = before.open(
             session, given_frames=3, cues=(CueRequest(cue=CueId("c"), prompt=OTHER, block=4),)
         )  # fmt: skip
@@ -185,7 +186,7 @@ async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(
 async def test_a_fork_of_the_past_has_of_what_was_given_what_lies_before_it(model: Path, tmp_path: Path) -> None:
     parent, child = SessionId("a"), SessionId("b")
     async with cell(model, tmp_path / "live", limits=Limits(rewind_blocks=50)) as there:
-        there.engine.journal.give(parent, tuple(PICTURES[:13]))
+        there.engine.journal.give(parent, GivenPictures(given=tuple(PICTURES[:13])))
         hashes = Hashes(model_info().recipe.step_count)
         hashes.listen(there.engine)
         client = there.open(parent, given_frames=4)

@@ -28,6 +28,7 @@ import torch
 
 from benchmarks.simulated_streams import small_pictures
 from cluster.cell.engine import Engine
+from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
@@ -244,7 +245,7 @@ class Run:
         asked = Asked(seed=seed, blocks=self.right.blocks, given_blocks=blocks, is_fork=parent is not None)
         if self.given_frames:
             count = 1 + self.engine.scheduler.cell.geometry.stride_time * (self.given_frames - 1)
-            self.engine.journal.give(session, (str(seed).encode(),) * count)
+            self.engine.journal.give(session, GivenPictures(given=(str(seed).encode(),) * count))
         opening = {
             "seed": seed,
             "picture_limit": self.pictures,
@@ -359,7 +360,8 @@ def matrix(layouts: Sequence[Layout], right: Right, seeds: Sequence[int]) -> Ite
 
 def named(text: str) -> list[str]:
     """The recipes that are asked for."""
-    groups = {"all": [*shipped()], "altered": [*altered_recipes()]}
+    alone = [name for name, each in shipped().items() if not each.recipe.context.reference_frames]
+    groups = {"all": alone, "altered": [*altered_recipes()]}
     return [name for each in text.split(",") for name in groups.get(each, [each])]
 
 

@@ -37,7 +37,7 @@ def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
         *("hiar", "liveact", "hiar-hybrid", "ca2-vdm", "clean", "lag-2"),
-        *("longlive", "longlive-infinite", "sinks", "vid-gpt", "asd", "input", "two-step"),
+        *("longlive", "longlive-infinite", "reference", "sinks", "vid-gpt", "asd", "input", "longlive-2", "two-step"),
         *("one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
@@ -51,8 +51,9 @@ def test_the_recipes_that_ship_are_these() -> None:
         "longlive": (Level.CLEAN, 4, 3, 3), "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
+        "longlive-2": (Level.CLEAN, 2, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
-        "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
+        "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0), "reference": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
     others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9), "ca2-vdm": Cyclic(cyclic=9)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import CueChange
 from tests.core.support.parts import geometry
 from tests.core.support.recaching import EVERY, ask
 from tests.monitoring.world import Counted
@@ -15,4 +15,4 @@ def test_each_lane_that_is_renewed_is_counted_once() -> None:
     ask(cell, session, "new", 4)
     ask(cell, session, "plain", 6, CueChange.SWAP)
     cell.run()
-    assert cell.tally.fleet.renewals == {CueRule.WINDOW: 3, CueRule.JOINT: 0, CueRule.FULL: 0}
+    assert cell.tally.fleet.renewals == {"recache-window": 3, "recache-joint": 0, "recache-full": 0, "back": 0}

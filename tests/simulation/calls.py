@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox
 from cluster.cell.ownership import hash_of_token
 from longtake.core.effects import CueAccepted
@@ -150,7 +151,7 @@ class Call:
         engine.keeping.check()
         self.outbox.token = self._server.owners.add(self.session, TENANT)
         engine.attach(self.session, self.outbox)
-        engine.journal.give(self.session, given)
+        engine.journal.give(self.session, GivenPictures(given=given))
         engine.submit(make(engine.now_s()))
         self._number = FIRST_CONNECTION
 

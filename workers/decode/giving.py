@@ -36,6 +36,18 @@ class Giving(Protocol):
         ...
 
 
+def reference_latents(giving: Giving, images: Sequence[bytes]) -> list[Tensor]:
+    """The latents [1, C, H, W] of images that a stream looks at, each encoded for itself; InvalidField names the one
+    that cannot be."""
+    made: list[Tensor] = []
+    for image in images:
+        try:
+            made.append(giving.latents((image,)))
+        except InvalidField as error:
+            raise InvalidField(f"open.references[{len(made)}]", error.value, error.allowed) from None
+    return made
+
+
 class PictureEncoder:
     """A model's own encoder for the size of its pictures."""
 

@@ -16,7 +16,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import DecoderKind, PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
-from workers.decode.giving import Giving
+from workers.decode.giving import Giving, reference_latents
 from workers.decode.slots import DecoderSlots, Decoding
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.device_work import DeviceWork
@@ -167,11 +167,13 @@ class DecodeWorker:
     def _begin_with(self, message: PrepareGiven, giving: Giving) -> Prepared:
         """Encode what a client gave, which may be anything, and then take a slot."""
         try:
-            latents_FCHW = giving.latents(message.pictures)
+            given = [giving.latents(message.pictures)] if message.pictures else []
+            references = reference_latents(giving, message.references)
         except InvalidField as error:
             return Prepared(session=message.session, header=b"", media_type="", unfit=str(error))
         prepared = self._prepare(message.order, lambda slots: slots.open(message.order.slot))
-        return replace(prepared, given=tensor_to_bytes(latents_FCHW))
+        found = [b"".join(map(tensor_to_bytes, latents)) for latents in (given, references)]
+        return replace(prepared, given=found[0], references=found[1])
 
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""

@@ -131,6 +131,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
                 header=message.header,
                 media_type=message.media_type,
                 given=message.given,
+                references=message.references,
                 unfit=message.unfit[:MAX_REASON],
             )
             return pb.AttachRequest(stream_prepared=prepared)
@@ -174,6 +175,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 header=prepared.header,
                 media_type=prepared.media_type,
                 given=prepared.given,
+                references=prepared.references,
                 unfit=prepared.unfit[:MAX_REASON],
             )
         case "image_stowed" | "image_loaded" | "image_failed":

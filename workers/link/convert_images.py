@@ -136,17 +136,20 @@ def given_to_proto(message: PrepareGiven) -> pb.PrepareStream:
     """The same of an order with pictures."""
     prepare = prepare_to_proto(message.order)
     prepare.pictures.extend(message.pictures)
+    prepare.references.extend(message.references)
     return prepare
 
 
 def given_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream | PrepareGiven:
     """The order, with its pictures if it has some; InvalidField if the slot is not only to be cleared then."""
     prepare = prepare_from_proto(order, worker)
-    if not order.pictures:
+    if not order.pictures and not order.references:
         return prepare
     if prepare.image is not None or prepare.origin is not None or prepare.started:
-        raise InvalidField("prepare_stream.pictures", len(order.pictures), "none unless the slot is cleared")
-    return PrepareGiven(order=replace(prepare, encodes=True), pictures=tuple(order.pictures))
+        field = "prepare_stream.pictures" if order.pictures else "prepare_stream.references"
+        raise InvalidField(field, len(order.pictures or order.references), "none unless the slot is cleared")
+    encodes = replace(prepare, encodes=True)
+    return PrepareGiven(order=encodes, pictures=tuple(order.pictures), references=tuple(order.references))
 
 
 def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.ops import Kind, Noised, Op, Returns, Times
+from longtake.core.recipe.references import REFERENCE, told
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
@@ -63,7 +64,7 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.lane = work.lane
     forward.kind = _KIND[work.kind]
     forward.step = work.step
-    forward.block = work.block
+    forward.block, forward.is_reference = told(work.block), work.block == REFERENCE
     times = work.times
     forward.times.timesteps.extend(times.timesteps)
     forward.times.sigma = times.sigma
@@ -113,7 +114,7 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
     return ForwardWork(
         session=SessionId(forward.session),
         lane=forward.lane,
-        op=Op(kinds[forward.kind], forward.step, forward.block),
+        op=Op(kinds[forward.kind], forward.step, REFERENCE if forward.is_reference else forward.block),
         pages=Pages(reads=tuple(map(PageId, forward.reads)), writes=tuple(map(PageId, forward.writes))),
         times=_times_from(forward.times),
         positions=tuple(forward.positions),

@@ -23,19 +23,25 @@ class RecipeFields:
     first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
+    shot_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
     block_limit: int | None = None
     start_blocks: int = 0
     commit_step: int = 0
     commit_label: float | None = None
     lag: int = 0
     both_ways: bool = False
+    reference_frames: int = 0
+    reference_lead: int = 0
+    reference_stride: int = 1
     usual_steps: tuple[int, ...] = ()
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0
     shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
+    cut: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -50,7 +56,12 @@ class RecipeFields:
             ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(stream=self.positions),
-            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
+            positions=Positions(
+                stream=self.positions,
+                shot_offset=self.shot_offset,
+                reference_lead=self.reference_lead,
+                reference_stride=self.reference_stride,
+            ),
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
             block_limit=self.block_limit,
         )

@@ -71,8 +71,11 @@ class FakeWorker:
             case Forget():
                 self._forget(message)
             case PrepareGiven(order=order):
-                given = _given(message.pictures, self.lanes.geometry)
-                return replace(self._prepare(order, self._state(None)), given=given)
+                given, references = _given(message.pictures, self.lanes.geometry), b""
+                if count := len(message.references):
+                    geometry = self.lanes.geometry.divided(BlockPlan(frames=count))
+                    references = latents_of(mix(b"reference", *message.references), geometry)
+                return replace(self._prepare(order, self._state(None)), given=given, references=references)
             case PrepareStream(image=None):
                 return self._prepare(message, self._state(message.origin))
             case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
@@ -151,5 +154,7 @@ class FakeWorker:
 
 def _given(pictures: tuple[bytes, ...], geometry: Geometry) -> bytes:
     """What stands for the latents of pictures."""
+    if not pictures:
+        return b""
     frames = 1 + (len(pictures) - 1) // geometry.stride_time
     return latents_of(mix(b"given", *pictures), geometry.divided(BlockPlan(frames=frames)))

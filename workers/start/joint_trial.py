@@ -1,9 +1,8 @@
-"""The trial of joint ops: whether blocks that step together give the bits that they must give wherever they do.
+"""The trial of joint ops: whether a commit may go together with the denoise ops of blocks that step together.
 
-Ops of one stream that read one another's pages are always one forward, of the same shapes, so a device needs no proof
-that it gives the same bits again. What it must prove is that other ways to the same pages lead to the same bits: a
-commit that is done alone when a lane is rebuilt, and, causally, each op after those of older blocks. Both ways there is
-no such order; then the denoise ops must not notice whether the commit beside them was done before.
+The denoise ops of an iteration are always one forward, of the same shapes, so a device needs no proof that it gives the
+same bits again. A commit is done alone when a lane is rebuilt. So it may be one of them only if its pages are the same
+either way, and if they do not notice whether it was done before.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column.
 """
@@ -90,7 +89,7 @@ class _Iteration:
 
 
 def joint_like_apart(subject: Subject, joint: Joint) -> bool:
-    """Whether an iteration of the subject's recipe gives the same bits in one forward as in each other way there is."""
+    """Whether an iteration of the subject's recipe gives the same bits in one forward as with its commit before it."""
     torch.set_num_threads(1)  # as where the worker computes: bits depend on it
     with torch.inference_mode():
         tried = _Iteration(subject, joint)
@@ -101,6 +100,4 @@ def joint_like_apart(subject: Subject, joint: Joint) -> bool:
         tried.begin()
         for item in commits:
             tried.commit(item)
-        apart = [denoises] if joint.both_ways else [[item] for item in denoises]
-        flows_apart_BFCHW = torch.cat([tried.denoise(items) for items in apart])
-        return torch.equal(flows_BFCHW, flows_apart_BFCHW) and torch.equal(left_YUPLND, tried.left())
+        return torch.equal(flows_BFCHW, tried.denoise(denoises)) and torch.equal(left_YUPLND, tried.left())

@@ -46,6 +46,7 @@ from workers.start.probe import (
     Shapes,
     Subject,
     decode_peak_bytes,
+    encode_peak_bytes,
     forward_peak_bytes,
     probe,
     segment_s,
@@ -114,8 +115,8 @@ class LoadedWorker:
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        joint = [(subject.by(each), each.joint.live) for each in (info.recipe, *spec.recipes) if each.joint]
-        sizes = [*((each, limit) for each in subjects.values()), *joint]
+        together = [(subject.by(each), each.most_together) for each in (info.recipe, *spec.recipes)]
+        sizes = [*((each, limit) for each in subjects.values()), *together]
         peak_bytes = max(forward_peak_bytes(each, size) for each, size in sizes)
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
@@ -154,6 +155,8 @@ class LoadedWorker:
         )
         encoder = weights.load_encoder(spec.model, info, spec.compute)
         giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+        if encoder is not None:
+            peak_bytes = max(peak_bytes, encode_peak_bytes(encoder, info.geometry))
         make = partial(
             DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving
         )  # fmt: skip
@@ -203,14 +206,14 @@ class LoadedWorker:
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
     def _joint_ops(self, subject: Subject) -> int:
-        """How many ops of one stream may go together, as far as the served recipes want it and all goes well."""
+        """Among how many ops of one stream a commit may be, as far as the served recipes want it and all goes well."""
         wanted = [
             (each.joint.live, each, each.joint) for each in (self._info.recipe, *self._spec.recipes) if each.joint
         ]
         most = 0
         for live, recipe, joint in sorted(wanted, key=lambda each: each[0]):
             if not joint_like_apart(subject.by(recipe), joint):
-                _log.warning("worker %s: %d ops of one stream in one forward give other bits", self._spec.worker, live)
+                _log.info("worker %s: beside %d ops of one stream commits give other bits", self._spec.worker, live - 1)
                 break
             most = live
         return most

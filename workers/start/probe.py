@@ -29,7 +29,7 @@ from workers.decode.encode import Encoder
 from workers.decode.slots import DecoderSlots
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
+from workers.models.api import Conditioning, Denoiser, Inputs, LatentEncoder, TextKV
 from workers.start.seeded import Purpose, digest_of, fill, seeded
 
 MIN_GAIN = 0.05
@@ -76,7 +76,8 @@ class Profiles:
     others: Mapping[Shapes, BatchProfile] = field(default_factory=dict)
     """Of those of other recipes."""
     joint_ops: int = 0
-    """The most ops that go together in a served recipe and were tried with success, if all smaller ones were."""
+    """The most ops, a commit among them, that go together in a served recipe and were tried with success, if all
+    smaller ones were."""
 
     @property
     def limit(self) -> int:
@@ -97,7 +98,7 @@ class Profiles:
         )
 
     def __str__(self) -> str:
-        joint = (f"up to {self.joint_ops} ops of one stream together",) if self.joint_ops else ()
+        joint = (f"commits among up to {self.joint_ops} ops of one stream",) if self.joint_ops else ()
         shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, _), each in self.others.items())
         return "; ".join([str(self.own), *shapes, *joint])
 
@@ -319,6 +320,22 @@ def decode_peak_bytes(slots: DecoderSlots, geometry: Geometry) -> int:
     taken = peak_bytes(lambda: slots.decode(0, latents_FCHW, pictures).pictures(), slots.device)
     slots.close(0)
     return taken
+
+
+def encode_peak_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
+    """`peak_bytes` of encoding what is given of a stream."""
+    if encoder.device.type != "cuda":
+        return 0
+    with torch.inference_mode():
+        return peak_bytes(lambda: encode_trial(encoder, geometry), encoder.device)
+
+
+def encode_trial(encoder: LatentEncoder, geometry: Geometry) -> None:
+    """Encode three latent frames of a black clip, picture sizes and chunks as they are served."""
+    state = encoder.initial_state(1, geometry.height, geometry.width)
+    for pictures in (1, geometry.stride_time, geometry.stride_time):
+        shape = 1, 3, pictures, geometry.height, geometry.width
+        encoder.encode(torch.zeros(shape, device=encoder.device, dtype=encoder.dtype), state)
 
 
 def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:

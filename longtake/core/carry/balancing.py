@@ -142,7 +142,6 @@ class Balance:
             and not (session.kin.forks or session.kin.depends)
             and (session.last_block is None or session.last_block - session.next_block >= least)
             and self._cell.fleet.demands(session).lane.units <= target.free
-            and (session.graph.joint is None or session.graph.joint.live <= target.joined.ability.joint_ops)
         ]
 
         def cost(session: Session) -> tuple[int, int, SessionId]:

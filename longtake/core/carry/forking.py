@@ -59,6 +59,16 @@ def check_apart(parent: Session) -> None:
         raise InvalidField("open.fork.session", parent.id, allowed)
 
 
+def check_place(block: int | None, parent: Session) -> None:
+    """InvalidField or NoCapacity if a stream cannot go on at this block because only a reference comes before it."""
+    if not parent.graph.window.references or (parent.next_block if block is None else block) > 0:
+        return
+    if block is None:
+        raise NoCapacity(f"open.fork: {parent.id} has not begun a block yet", 1.0, Lack.TURN)
+    allowed = "1 or more: before block 0 there is nothing but the reference, so open a stream of your own with it"
+    raise InvalidField("open.fork.block", block, allowed)
+
+
 def is_present(block: int, parent: Session) -> bool:
     """Whether a fork at this block is one of the parent where it is."""
     return block == parent.next_block and parent.state in _ALLOWED
@@ -74,7 +84,7 @@ def check(request: Open, parent: Session) -> None:
     if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block = parent.next_block
-    if parent.progress.again.renewed.get(0) == block:
+    if parent.progress.again.has_renewed(block):
         raise NoCapacity(f"open.fork: {parent.id} is being renewed with another prompt", 1.0, Lack.TURN)
     if block < parent.shown_from:  # what only pictures of earlier blocks depend on is not in its slot
         raise NoCapacity(f"open.fork: {parent.id} makes again what its client has", 1.0, Lack.TURN)
@@ -97,6 +107,7 @@ def begin(child: Session, parent: Session) -> None:
     block = parent.next_block
     child.begin_at(block, parent.seeds_before(block))
     child.loads = parent.loads.before(block)
+    child.story.inherit(parent.story, block)
     child.kin.unprepared = child.kin.depends = True
     child.lane_holds = {(lane, Hold.SHARING) for lane in range(child.graph.lane_count)}
     parent.kin.forks.append((child.id, block))
@@ -160,6 +171,7 @@ def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[Inh
 def inherit(child: Session, parent: Session, block: int) -> Inherit:
     """Have `child` stand on its own: what is kept of the parent's blocks before this one is kept of it, too."""
     child.kept = child.kept.raised(parent.kept)
+    child.story.inherit(parent.story, block)
     child.kin.known_from = max(parent.kin.known_from, parent.prompts.known_from)
     versions = child.prompts.inherit(parent.prompts, parent.prompt_texts(), block)
     return Inherit(session=child.id, parent=parent.id, before=block, versions=tuple(versions))

@@ -159,9 +159,10 @@ class Mover:
     # --- stages -------------------------------------------------------------------------------------------------------
 
     def _try(self, move: Move) -> list[Effect]:
-        """Copy the pages if the lane has come to its boundary."""
+        """Copy the pages if the lane has come to its boundary; before a stream has begun its reference is not there."""
         session = move.session
-        block = session.progress.boundary(move.lane) if move.stage is Stage.WAITING else None
+        is_there = session.is_opened or not session.graph.window.references
+        block = session.progress.boundary(move.lane) if is_there and move.stage is Stage.WAITING else None
         if block is None:
             return []
         source = session.place.tables[move.lane].kept(block)
@@ -187,6 +188,7 @@ class Mover:
         session.place = session.place.with_lane(move.lane, target.id, table)
         if session.progress.riding is not None:
             session.progress.riding.carried()
+            session.progress.riding.ride(target.joined.ability)
         target.sessions.add(session.id)
         self._end(move)
         self._done(move)

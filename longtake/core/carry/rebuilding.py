@@ -25,10 +25,17 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> No
     """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight."""
     graph, table, retention = session.graph, session.place.tables[lane], _begin(cell, session, now_s)
     session.progress.lose(graph.in_lane[lane])
-    plan = renewing.rebuild(session, lane, retention.lane_blocks)
-    table.move_sinks(renewing.window(session, lane))
-    if session.progress.run_again(graph.sealing[lane], (*plan.lead, *plan.body)) is not None:
-        table.rebuilt_from, table.rebuilt_lead = plan.body[0].blocks.start, graph.sink_blocks if plan.lead else 0
+    plan = renewing.rebuild(session, lane, retention)
+    if not graph.shots.can_cut:
+        table.move_sinks(renewing.window(session, lane))
+    reference = renewing.reference(session)
+    if reference and not session.progress.done[graph.sealing[lane]]:
+        session.progress.again.renewed[lane] = 0
+    if session.progress.run_again(graph.sealing[lane], (*reference, *plan.lead, *plan.body)) is not None:
+        if graph.shots.can_cut:
+            table.written = frozenset()
+        else:
+            table.rebuilt_from, table.rebuilt_lead = plan.body[0].blocks.start, graph.sink_blocks if plan.lead else 0
         continuity = retention.continuity(plan.body[0])
         if continuity is not Continuity.EXACT:
             session.continuity = continuity

@@ -128,10 +128,9 @@ def _asks(cell: Cell, session: Session, limit: float | None = None) -> tuple[Ask
         demand=demands.lane,
         realtime=session.is_realtime,
         limit=cell.limits.load_limit if limit is None else limit,
-        joint_ops=session.graph.joint.live if session.graph.joint else 0,
         avoids=session.avoids,
     )
-    return lanes, replace(lanes, count=1, demand=demands.slot, joint_ops=0)
+    return lanes, replace(lanes, count=1, demand=demands.slot)
 
 
 def _take(cell: Cell, session: Session, homes: Homes) -> Place:
@@ -145,6 +144,8 @@ def _take(cell: Cell, session: Session, homes: Homes) -> Place:
 def _take_lane(cell: Cell, session: Session, at: WorkerId) -> PageTable:
     demand, worker = cell.fleet.demands(session).lane, cell.workers[at]
     table = worker.new_table(session, demand)
+    if session.progress.riding is not None:
+        session.progress.riding.ride(worker.joined.ability)
     _count(cell, session, worker, demand)
     return table
 
@@ -167,7 +168,7 @@ def fits_at_all(cell: Cell, session: Session) -> bool:
     lanes, slot = _asks(cell, session)
     room: Counter[str] = Counter()
     for worker in cell.workers.values():
-        if worker.role is Role.DENOISE and worker.joined.ability.joint_ops >= lanes.joint_ops:
+        if worker.role is Role.DENOISE:
             room[worker.numerics] += worker.capacity // lanes.demand.units
     denoisers, decoders = (cell.fleet.ranking(role) for role in (Role.DENOISE, Role.DECODE))
     in_time = denoisers.could_hold(lanes) and decoders.could_hold(slot)

@@ -65,6 +65,8 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
         raise InvalidField(
             "latents", f"not all of {graph.given_blocks} blocks", "all that was given: nothing makes it again"
         )
+    if graph.window.references and not event.has_reference:
+        raise InvalidField("latents", "none of the reference", "all that was given: nothing makes it again")
     frontier = retention.frontier(event.latents, acknowledged=acknowledged, turns=session.prompts.turns)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     if max(frontier) < event.loads_known_from:
@@ -101,3 +103,5 @@ def _take_turns(session: Session, event: Adopt) -> None:
     session.prompts.turns = [first, *(turns[block] for block in sorted(turns)[1:])]
     session.prompts.answered = {turn.cue: turn for turn in placed[-REMEMBERED:] if turn.cue is not None}
     session.prompts.next_version = 1 + max((cue.version for cue in event.cues), default=0)
+    inherited = {cue.block: cue.shot for cue in event.cues if cue.cue is None}
+    session.story.retell(session.graph.shots, session.prompts.turns, 0, inherited)

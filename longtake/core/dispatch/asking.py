@@ -124,8 +124,10 @@ class Asking:
 
     def _prepared(self, session: Session, event: StreamPrepared, now_s: float) -> list[Effect]:
         if event.unfit:
+            gave = {"open.given": session.request.given_frames, "open.references": session.graph.window.references}
+            field = " or ".join(name for name, count in gave.items() if count)
             allowed = f"pictures that can be decoded ({event.unfit})"
-            refusal = Refused(session=session.id, problem=InvalidField("open.given", "(not shown)", allowed).problem)
+            refusal = Refused(session=session.id, problem=InvalidField(field, "(not shown)", allowed).problem)
             return [refusal, *self._leaving.end(session, Ending.FAILED, event.unfit)]
         session.header, session.media_type = event.header, event.media_type
         return self._open_if_ready(session, now_s)

@@ -12,9 +12,9 @@ what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would other
 Not so where the lane is renewed between the two.
 
 Joint ops. Where blocks step together (recipe/joint.py) only the first of the ops that go together is on the ready list,
-and takes all the others along, the oldest block first, whatever the batch limit: the worker has said that it can do so
-many. Mates join if there is room beside them, and if they all read as many pages. Blocks that are committed anew
-jointly (recipe/renewals.py) are one dispatch, too, as large as it is, in which there is nobody else.
+and takes all the others along, the oldest block first, whatever the batch limit: that is what the recipe says, and not
+a way to save time. Mates join if there is room beside them, and if they all read as many pages. Blocks that are
+committed anew jointly (recipe/renewals.py) are one dispatch, too, as large as it is, in which there is nobody else.
 
 As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
 that has a deadline no more ops without one than it still has time for.
@@ -36,6 +36,7 @@ from longtake.core.dispatch.offering import Offers
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Kind, Op
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -63,7 +64,9 @@ class Batching:
         if worker.batch_limit <= len(riders) or first.op.kind is Kind.DECODE or not self._is_proven(first):
             return riders
         if len(riders) > 1:
-            return self._together(worker, first, _FORWARDS, now_s=now_s) if worker.mixes_kinds else riders
+            kinds = self._kinds(first)
+            is_proven = worker.mixes_kinds or kinds != _FORWARDS
+            return self._together(worker, first, kinds, now_s=now_s) if is_proven else riders
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
         if not worker.mixes_kinds:
             return batch
@@ -137,7 +140,8 @@ class Batching:
     def _kinds(self, ticket: Ticket) -> frozenset[Kind]:
         """The kinds of the ops that it takes along, which may change from one time to the next."""
         riding = self._cell.sessions[ticket.session].progress.riding
-        return _ALONE[ticket.op.kind] if riding is None or ticket.op.kind is Kind.DECODE else _FORWARDS
+        is_alone = riding is None or riding.commits_apart or ticket.op.kind is Kind.DECODE
+        return _ALONE[ticket.op.kind] if is_alone else _FORWARDS
 
     def _fused_with(self, worker: Worker, batch: Tickets, *, now_s: float) -> Iterator[Ticket]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
@@ -196,8 +200,7 @@ class Batching:
 
 def _shape(session: Session, op: Op) -> tuple[int, int]:
     """How many frames the block of an op makes, and how many pages the op reads."""
-    frames, count = session.graph.shape(op.block)
+    frames = session.graph.blocks.made(op.block)
     if (renewal := session.renewal(op)) is not None:
         return frames, len(renewal.reads(op.block))
-    table = session.place.tables[session.graph.chain_of(op).lane or 0]
-    return frames, table.count(op.block) if table.rebuilt_from else count
+    return frames, scenes.pages_read(session, op)

@@ -24,6 +24,7 @@ from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, Ticket, Work, WorkerId
 
@@ -167,7 +168,10 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
     if op.kind is Kind.DECODE:
         return decode_work(op, session)
     for session, op in owned:
-        lane = session.graph.chain_of(op).lane or 0
-        if session.renewal(op) is None:
-            worker.pool.claim(session.place.tables[lane], op.block)
+        table = session.place.tables[session.graph.chain_of(op).lane or 0]
+        window = scenes.window(session, op.block) if session.graph.shots.can_cut else None
+        if (renewal := session.renewal(op)) is None:
+            worker.pool.claim(table, op.block, window)
+        else:
+            table.renew(renewal.window, renewal.block, renewal.blocks)
     return tuple([forward_work(op, session, worker) for session, op in owned])

@@ -73,7 +73,7 @@ class Offers:
         if not self._may_renew(session, chain, block, now_s=now_s):
             return chain, block
         table = session.place.tables[lane]
-        table.move_sinks(renewal.window)
+        table.renew(renewal.window, renewal.block, renewal.blocks)
         self._cell.workers[session.place.lanes[lane]].pool.renew(table, renewal.blocks)
         begin(session, lane, renewal)
         sealing = graph.chains[graph.sealing[lane]]
@@ -95,12 +95,12 @@ class Offers:
         """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
         progress, riding = session.progress, session.progress.riding
         begins = chain.begins_block and not progress.is_replay(chain.number, block)
-        if begins and session.graph.can_renew and due(session, chain.lane or 0, block) is not None:
+        if begins and session.graph.can_renew and not _is_ready(session, chain.lane or 0, block):
             return False
         may_be_held = begins and (riding or chain.number == session.graph.first or session.lane_holds)
         if may_be_held and self._is_held(session, chain, block, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
-        if riding is not None and may_be_held:
+        if riding is not None and may_be_held and riding.is_one_of_them(chain.number, block):
             return self._may_go_together(session, riding.ops)
         for need in chain.needs:
             needed, back, _ = need
@@ -187,6 +187,12 @@ class Offers:
                 overlooked = overlooked or self._may_renew(session, chain, block, now_s=-math.inf)
                 if session.progress.wants(chain.number, block) and overlooked:
                     raise InternalFault(f"{chain.kind.value} {chain.step} of block {block} of {session.id} may run")
+
+
+def _is_ready(session: Session, lane: int, block: int) -> bool:
+    """Whether a lane that may be renewed holds all that a block reads, or will when what was sent is done."""
+    replay = session.progress.again.get(session.graph.sealing[lane])
+    return (replay is None or replay.is_sent) and due(session, lane, block) is None
 
 
 def worker_of(session: Session, chain: Chain) -> WorkerId:

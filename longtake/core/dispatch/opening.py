@@ -12,7 +12,7 @@ from longtake.core.errors import InvalidField
 from longtake.core.events import Open
 from longtake.core.openings import Opened
 from longtake.core.recipe.graph import Graph
-from longtake.core.sessions import cues
+from longtake.core.sessions import cues, renewing
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
@@ -53,6 +53,7 @@ def petition(event: Open, cell: Cell) -> Petition:
         return Petition(session=session)
     forking.check_apart(parent)
     block = event.fork.block
+    forking.check_place(block, parent)
     if block is None or forking.is_present(block, parent):
         forking.check(event, parent)
         return Petition(session=session, shares=parent)
@@ -94,7 +95,10 @@ def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> li
         session.follow(Trigger.PAUSE)
     session.start_clock(now_s=now_s)
     session.virtual_time = virtual_clock
-    return tell_opened(session)
+    told = tell_opened(session)
+    if session.request.fork is None:
+        renewing.place(session)
+    return told
 
 
 def tell_opened(session: Session) -> list[Effect]:

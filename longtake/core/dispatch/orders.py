@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
+from longtake.core.recipe.references import told
+from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
 
@@ -34,18 +36,20 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     table, steps = session.place.tables[lane], session.steps(block)
     renewal = session.renewal(op)
     frames = () if renewal is None else renewal.reads(block)
-    places = graph.places(block) if renewal is None else graph.recipe.positions.of(renewal.window, block, frames)
+    places = scenes.places(session, block)
+    if renewal is not None:
+        places = graph.recipe.positions.of(renewal.window, block, frames)
     pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
         pages=pages,
-        times=steps.times[chain.number].over(graph.blocks.made(block)),
+        times=steps.times[chain.number].over(len(graph.window.own(block))),
         positions=places.queries,
         key_positions=places.keys,
         read_turns=places.read if renewal is not None else table.read_of(places.read, block),
-        noise=NoiseKey(seed=session.seed_at(block), block=block),
+        noise=NoiseKey(seed=session.seed_at(block), block=told(block)),
         conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
@@ -60,7 +64,7 @@ def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLa
         return _FROM_LANE
     if not chain.entered_step:
         return _FROM_NOISE
-    return FromLatent(LatentRef(session=session.id, block=block, step=chain.entered_step))
+    return FromLatent(LatentRef(session=session.id, block=told(block), step=chain.entered_step))
 
 
 def _returns(session: Session, chain: Chain, block: int, worker: Worker) -> Returns:

@@ -95,8 +95,9 @@ def count(session: Session, ticket: Ticket, fleet: Fleet, lateness: Lateness, *,
     effects: list[Effect] = []
     renewal = again.renewal(number, op.block) if again.renews(number) else None
     is_progress = session.progress.mark_done(number, op.block)
-    if renewal is not None and number not in again:
-        effects.append(Renewed(session=session.id, block=renewal.block, kind=session.graph.recipe.cues.change))
+    if renewal is not None and renewal.is_recache and number not in again:
+        kind = "back" if session.graph.shots.can_cut else session.graph.recipe.cues.change.value
+        effects.append(Renewed(session=session.id, block=renewal.block, kind=kind))
     if is_progress and op.kind is Kind.DECODE:
         shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
         if shown and isinstance(shown[-1], Emit):

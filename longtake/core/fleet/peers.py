@@ -165,7 +165,6 @@ class RoleFleet:
                 even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,
                 numerics=worker.numerics,
-                joint_ops=worker.joined.ability.joint_ops,
             ),
         )
 

@@ -203,7 +203,7 @@ class Ranking:
         for worker, count in Counter(chosen).items():
             room = self._rooms.get(worker)
             here = {} if room is None else {worker: room}
-            if room is None or room.free < count * ask.demand.units or room.joint_ops < ask.joint_ops:
+            if room is None or room.free < count * ask.demand.units:
                 return no_memory(here, ask, self._lack, at_once=count)
             if ask.realtime and room.lane_share and room.share_after(ask, count) > ask.limit:
                 return no_time(here, ask, at_once=count)

@@ -24,8 +24,6 @@ class Ask:
     """Share of a worker's time that may be reserved."""
     numerics: str | None = None
     """The class that the workers must be of; None: any, but all of one."""
-    joint_ops: int = 0
-    """So many ops of it go together in one forward (`Ability.joint_ops`)."""
     avoids: WorkerId | None = None
     """A worker that is taken only if there is no room elsewhere."""
 
@@ -50,8 +48,6 @@ class Room:
     """The worker's evened time over the median of the fleet."""
     numerics: str = ""
     """The worker's class (`Ability.numerics`)."""
-    joint_ops: int = 0
-    """How many ops of one stream can go together (`Ability.joint_ops`)."""
 
     @property
     def taken(self) -> float:
@@ -94,9 +90,8 @@ class Room:
         )
 
     def fits(self, ask: Ask) -> bool:
-        """Whether one lane more may come here, as far as class, ability and memory go."""
-        is_able = ask.numerics in (None, self.numerics) and self.joint_ops >= ask.joint_ops
-        return is_able and self.free >= ask.demand.units
+        """Whether one lane more may come here, as far as class and memory go."""
+        return ask.numerics in (None, self.numerics) and self.free >= ask.demand.units
 
     def share_after(self, ask: Ask, count: int = 1) -> float:
         """The share of its time that is reserved once this many lanes have come."""

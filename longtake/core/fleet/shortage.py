@@ -15,9 +15,6 @@ def no_memory(rooms: Mapping[WorkerId, Room], ask: Ask, lack: Lack, *, placed: i
     here = {worker: room for worker, room in rooms.items() if ask.numerics in (None, room.numerics)}
     if not here:
         return NoCapacity("no worker is here that gives the same bits as its own did", Scarcity(), lack)
-    if not (here := {worker: room for worker, room in here.items() if room.joint_ops >= ask.joint_ops}):
-        facts = f"its blocks step together, {ask.joint_ops} ops in a forward, and no worker is known to do that exactly"
-        return NoCapacity(facts, Scarcity(), lack)
     most = max(here, key=lambda worker: here[worker].free)
     free = here[most].free
     needed = at_once * ask.demand.units

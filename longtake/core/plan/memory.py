@@ -107,9 +107,10 @@ def footprint(model: Model, occupant: Occupant, *, lane_pages: int) -> Footprint
             # K/V, and a page on its way to host memory is copied on the device first, because it lies in pieces.
             gathered = model.recipe.window.size * sizes.page // model.transformer.layers
             op = model.block_activations * value_bytes + gathered + text
+            together = max(occupant.max_batch, model.recipe.most_together)
             return Footprint(
                 weights_bytes=model.transformer.weights(channels, layers) * value_bytes,
-                workspace_bytes=occupant.process_bytes + occupant.max_batch * op + page,
+                workspace_bytes=occupant.process_bytes + together * op + page,
                 page_bytes=page,
                 lane_bytes=lane_pages * page + text + sizes.latent,
             )

@@ -15,6 +15,7 @@ device is what the server takes when it starts (plan/memory.py). Sizes are bytes
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -84,6 +85,18 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shed:
+    """What the cell's time allows while blocks take the steps of one load, fewer than usual (`steps.shed`)."""
+
+    steps: tuple[int, ...]
+    """Entries of the schedule that a block takes."""
+    forwards_per_block: int
+    limit_blocks_per_s: float
+    streams_by_rate: int | None
+    """Of the first of these it is what is let in where `limits.admit_at` is shed; None for pace fast."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the cell can hold. Streams are whole numbers, times seconds."""
 
@@ -103,6 +116,8 @@ class Plan:
     """The share of the devices' time that this many realtime streams take; fast ones take all there is."""
     limit_blocks_per_s: float
     """Blocks a second that can be denoised of all streams together: devices / (forwards per block * t)."""
+    shed: tuple[Shed, ...]
+    """Under load 1, 2, …; empty if the recipe sheds no steps."""
     stream_rate: float
     """Speed of one stream alone, as a multiple of real time."""
     speed_up: float
@@ -146,6 +161,7 @@ def plan(model: Model, devices: Devices, pace: Pace, *, window: int = Limits().d
         streams=cell.streams,
         load=cell.load,
         limit_blocks_per_s=cell.limit_blocks_per_s,
+        shed=tuple(cell.shed),
         stream_rate=model.geometry.block_s / (busiest * devices.forward_s),
         speed_up=cell.forwards / busiest,
         block_latency_s=model.recipe.usual_count * devices.forward_s,
@@ -184,17 +200,42 @@ class _Cell:
                 0.0,
                 Lack.PAGES,
             )
-        self.forwards = Graph(model.recipe).forwards_per_block
-        self.limit_blocks_per_s = devices.count / (self.forwards * devices.forward_s)
-        self._lane_share = self.forwards / model.recipe.lane_count * devices.share_s / model.geometry.block_s
+        self._graph = Graph(model.recipe)
+        self.forwards = self._graph.forwards_per_block
+        self.limit_blocks_per_s = self._blocks_per_s(self.forwards)
+        self._lane_share = self._share_of_lane(self.forwards)
         boundaries = self.forwards * (devices.layer_split - 1)
         self.activation_bytes = boundaries * model.block_tokens * model.transformer.dim * devices.value_bytes
 
     @property
     def streams_by_rate(self) -> int | None:
+        return self._streams_by_rate(self.forwards)
+
+    @property
+    def shed(self) -> Iterator[Shed]:
+        steps = self._model.recipe.steps
+        for load, entries in enumerate(steps.shed, start=1):
+            forwards = self._graph.under(load).forwards
+            yield Shed(
+                steps=entries,
+                forwards_per_block=forwards,
+                limit_blocks_per_s=self._blocks_per_s(forwards),
+                streams_by_rate=self._streams_by_rate(forwards),
+            )
+
+    def _blocks_per_s(self, forwards: int) -> float:
+        return self._devices.count / (forwards * self._devices.forward_s)
+
+    def _share_of_lane(self, forwards: int) -> float:
+        """The share of a replica's time that a lane takes if a block is so many forwards."""
+        lanes, block_s = self._model.recipe.lane_count, self._model.geometry.block_s
+        return forwards / lanes * self._devices.share_s / block_s
+
+    def _streams_by_rate(self, forwards: int) -> int | None:
         if not self._reserves:
             return None
-        return self._devices.replicas * int(Limits().load_limit / self._lane_share) // self._model.recipe.lane_count
+        lanes = int(Limits().load_limit / self._share_of_lane(forwards))
+        return self._devices.replicas * lanes // self._model.recipe.lane_count
 
     @property
     def streams_by_memory(self) -> int:

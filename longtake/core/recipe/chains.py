@@ -21,6 +21,8 @@ denoised in another lane than later ones are.
     INPUT    D(s,n) <- D(s-1,n), D(s,n-1)      no commit either: the pass whose K/V is read is one of x0 that puts
                                                nothing out; it keeps its place, though it starts from no other
 
+The reference (references.py) is committed so before all blocks, from latents of its own, and waits for nothing.
+
 A chain is all ops of one kind and step, one a block, in the order of their blocks. At level STAGGERED what D(s,n) needs
 of the block before is done in the same iteration (joint.py), so ops of several chains go together or not at all.
 """
@@ -92,6 +94,20 @@ def clean_chains(recipe: Recipe, usual: Sequence[Chain]) -> Iterator[Chain]:
                 yield replace(row, returns=Returns.SENT)  # its commit starts from x0, which comes from another lane
             case _:
                 yield row
+
+
+def reference_chains(recipe: Recipe, usual: Sequence[Chain]) -> Iterator[Chain]:
+    """The same chains as they are for the reference, of which there are only the ops that seal the pages of a lane."""
+    for row in usual:
+        times = replace(row.times, timesteps=(0.0,) * len(row.times.timesteps), next_sigma=None, noised=None)
+        yield replace(
+            row,
+            needs=(),
+            times=times,
+            returns=Returns.NOTHING,
+            entered_step=recipe.step_count + 1,
+            input_is_in_lane=False,
+        )
 
 
 def _lanes_left(recipe: Recipe, lanes: list[int], kind: Kind, step: int) -> tuple[int, ...]:

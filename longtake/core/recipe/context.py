@@ -29,9 +29,14 @@ class Context:
 
     level: Level
     window_frames: int | None
-    """Latent frames that a block reads, its own and the sinks included; None: all, which needs a finite stream."""
+    """Latent frames that a block reads, its own, sinks, shots and the reference included; None: all, which needs a
+    finite stream."""
     sink_frames: int = 0
     """The first latent frames of a stream, which every block reads."""
+    shot_frames: int = 0
+    """Latent frames of a shelf for the first blocks of earlier shots, where a cue may cut (LongLive 2.0)."""
+    reference_frames: int = 0
+    """Latent frames of images that are given with a stream: every block reads them, and nobody is shown them."""
     commit_step: int = 0
     """A finished block is noised to this entry of the training schedule before it is committed, and so read with a
     little noise for as long as the window holds it (Ca2-VDM, arXiv 2411.16375, section 3.2); 0: it is read clean."""
@@ -50,7 +55,7 @@ class Context:
 
     def further(self) -> dict[str, object]:
         """The fields that recipes did not always have, where they are not what they were before."""
-        fields = ("commit_step", "commit_label", "lag", "both_ways")
+        fields = ("shot_frames", "reference_frames", "commit_step", "commit_label", "lag", "both_ways")
         least = Context(level=self.level, window_frames=self.window_frames)
         values = {name: getattr(self, name) for name in fields}
         return {name: value for name, value in values.items() if value != getattr(least, name)}
@@ -60,6 +65,10 @@ class Context:
             yield InvalidField("recipe.window_frames", self.window_frames, "1 or more latent frames")
         if self.sink_frames < 0:
             yield InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+        if self.shot_frames < 0:
+            yield InvalidField("recipe.shot_frames", self.shot_frames, "0 or more latent frames")
+        if self.reference_frames < 0:
+            yield InvalidField("recipe.reference_frames", self.reference_frames, "0 or more latent frames")
         if not 0 <= self.commit_step <= 999:
             yield InvalidField("recipe.commit_step", self.commit_step, "0 (no noise), or an entry from 1 to 999")
         if self.commit_label is not None and not -1 <= self.commit_label <= 1000:

@@ -12,6 +12,7 @@ from longtake.core.errors import Contradictions
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cue_rules import RULES_OF_CUES
 from longtake.core.recipe.positions import Cyclic, Numbering
+from longtake.core.recipe.reference_rules import RULES_OF_REFERENCES
 from longtake.core.recipe.rule import Described, Rule
 from longtake.core.recipe.steps import StepPlan
 
@@ -22,6 +23,11 @@ _NOISE = 1000.0
 def _period(of: Described) -> int | None:
     stream = of.positions.stream
     return stream.cyclic if isinstance(stream, Cyclic) else None
+
+
+def _left_of_window(of: Described) -> int | None:
+    """What the reference leaves of the window; None: there is no end to it."""
+    return None if of.window_frames is None else of.window_frames - of.context.reference_frames
 
 
 def _comes_round(of: Described) -> bool:
@@ -90,18 +96,18 @@ RULES = (
     Rule(
         name="window too small",
         first=("window_frames",),
-        second=("frames_per_block", "sink_frames"),
+        second=("frames_per_block", "sink_frames", "reference_frames"),
         is_broken=lambda recipe: (
-            recipe.window_frames is not None and recipe.window_frames < recipe.sink_frames + recipe.blocks.frames
+            (left := _left_of_window(recipe)) is not None and left < recipe.sink_frames + recipe.blocks.frames
         ),
-        why="the window must hold the sinks and at least the own block",
+        why="the window must hold the reference, the sinks and at least the own block",
     ),
     Rule(
         name="first block too large",
         first=("window_frames",),
-        second=("first_frames",),
-        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
-        why="the window must hold the first block, which has more frames than the others",
+        second=("first_frames", "reference_frames"),
+        is_broken=lambda recipe: (left := _left_of_window(recipe)) is not None and left < recipe.blocks.lead,
+        why="the window must hold the reference and the first block, which has more frames than the others",
     ),
     Rule(
         name="nothing but a first block",
@@ -256,6 +262,7 @@ RULES = (
         can_run=True,
     ),
     *RULES_OF_CUES,
+    *RULES_OF_REFERENCES,
 )
 """All rules, in the order in which they are told."""
 

@@ -15,9 +15,28 @@ class CueChange(Enum):
     """Nothing: what the stream remembers was made by the prompts before, and leaves the window in the usual order."""
     RECACHE = "recache"
     """Each lane commits the blocks of its window anew, with the new prompt, before it begins the block of the cue."""
+    CUT = "cut"
+    """A new shot begins: no block reads what the window held before, but sinks, and what is remembered of shots."""
 
     __hash__ = object.__hash__
     """By identity, as members are compared; Enum's own is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A new shot begins that remembers an earlier one again."""
+
+    shot: int
+    """The number of that one: 0 is the first of the stream."""
+
+    @property
+    def value(self) -> str:
+        """As it is written in messages."""
+        return f"back to shot {self.shot}"
+
+
+CueEffect = CueChange | Back
+"""What one cue does beside changing the prompt."""
 
 
 class CueRule(Enum):
@@ -41,17 +60,21 @@ class CuePolicy:
     keep_sinks: bool | None = None
     """Whether sinks stay as they are in a recache, once something has left the window. If not, they move: from then on
     they are the oldest frames that were committed anew. None where no recache meets sinks."""
+    cut: bool = False
+    """Whether a cue may begin a new shot (recipe/shots.py)."""
 
-    def of(self, asked: CueChange | None) -> CueChange:
+    def of(self, asked: CueEffect | None) -> CueEffect:
         """What a cue does that asks for this, or does not say; InvalidField if the recipe cannot do it."""
+        if not self.cut and (asked is CueChange.CUT or isinstance(asked, Back)):
+            raise InvalidField("cue.change", asked.value, f"{CueChange.SWAP.value}: no cue cuts by this recipe")
         if self.change is CueRule.SWAP and asked is CueChange.RECACHE:
             raise InvalidField("cue.change", asked.value, f"{CueChange.SWAP.value}: the recipe says of no recache how")
         return asked or (CueChange.SWAP if self.change is CueRule.SWAP else CueChange.RECACHE)
 
     def further(self) -> dict[str, object]:
         """The fields of a recipe whose cues do more than change the prompt."""
-        values = {"cue_change": self.change.value, "keep_sinks": self.keep_sinks}
-        least = {"cue_change": CueRule.SWAP.value, "keep_sinks": None}
+        values = {"cue_change": self.change.value, "keep_sinks": self.keep_sinks, "cut": self.cut}
+        least = {"cue_change": CueRule.SWAP.value, "keep_sinks": None, "cut": False}
         return {name: value for name, value in values.items() if value != least[name]}
 
 

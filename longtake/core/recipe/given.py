@@ -30,7 +30,7 @@ def graph_with(graph: Graph, frames: int) -> Graph:
     if recipe.joint is not None:
         allowed = "none by this recipe: its blocks step together from the first on"
         raise InvalidField("open.given", f"{frames} latent frames", allowed)
-    most = recipe.page_count
+    most = recipe.window.span
     if not 0 < frames <= most:
         raise InvalidField("open.given", f"{frames} latent frames", f"at most {most} latent frames: the whole window")
     plan = plan_with(recipe.blocks, frames)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from longtake.core.recipe.block_steps import BlockSteps, block_steps
-from longtake.core.recipe.chains import chains, clean_chains
+from longtake.core.recipe.chains import chains, clean_chains, reference_chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
 from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.references import REFERENCE
 from longtake.core.recipe.sources import sealing
 
 _REMEMBERED = 256
@@ -35,7 +36,8 @@ class Graph:
         self.window = recipe.window
         self.chains = tuple(chains(recipe))
         self._clean = tuple(clean_chains(recipe, self.chains)) if self.clean_blocks else self.chains
-        self._proven = proven
+        self._before = tuple(reference_chains(recipe, self.chains)) if self.window.references else ()
+        self._proven = self.shapes if proven is None and self._before else proven
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
         self.numbers = range(len(self.chains))
         """The numbers of all chains."""
@@ -47,7 +49,9 @@ class Graph:
         """The first blocks of a stream, whose frames every later one may read."""
         self.renewing = recipe.renewing
         """How recaches are done."""
-        self.can_renew = self.renewing.is_possible
+        self.shots = recipe.shots
+        """How shots follow one another."""
+        self.can_renew = self.renewing.is_possible or self.shots.can_cut
         """Whether there may be any."""
         self.begins = tuple(
             next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)
@@ -105,13 +109,29 @@ class Graph:
         is rebuilt, and what was given cannot be made again."""
         return max(self.lasting_blocks, self.given_blocks)
 
+    @cached_property
+    def _steps_before(self) -> BlockSteps:
+        """Those of the reference, which is at the level of finished blocks in every lane."""
+        return self._steps_of(self.recipe.steps.ladder, self._before)
+
+    def _oldest(self, chain: int) -> int:
+        """The oldest block of which there is an op in a chain: the reference, if it has one."""
+        return REFERENCE if self._before and chain in self.sealing else self.begun[chain]
+
+    @cached_property
+    def prompting_blocks(self) -> int:
+        """The first blocks of a stream whose prompts are kept for ever: the reference has that of block 0."""
+        return max(self.kept_blocks, min(1, self.window.references))
+
     def chain_of(self, op: Op) -> Chain:
         """The chain that `op` belongs to, as it is for its block."""
         return self.row(self._numbers[op.kind, op.step], op.block)
 
     def row(self, chain: int, block: int) -> Chain:
         """The chain with this number, as it is for `block`."""
-        return self.chains[chain] if block >= self.clean_blocks else self._clean[chain]
+        if block >= self.clean_blocks:
+            return self.chains[chain]
+        return self._clean[chain] if block >= 0 else self._before[chain]
 
     def number_of(self, op: Op) -> int:
         """The number of the chain that `op` belongs to."""
@@ -127,7 +147,7 @@ class Graph:
         return tuple(
             self.op(need.chain, op.block - need.back)
             for need in self.chain_of(op).needs
-            if op.block - need.back >= self.begun[need.chain]
+            if op.block - need.back >= self._oldest(need.chain)
         )
 
     def woken_by(self, op: Op) -> tuple[int, ...]:
@@ -141,6 +161,8 @@ class Graph:
 
     def steps_of(self, block: int, load: int = 0) -> BlockSteps:
         """The steps that a block takes which is begun under this load."""
+        if block < 0:
+            return self._steps_before
         if block < self.clean_blocks:
             return self._clean_lists[self.recipe.steps.entries(max(0, block - self.given_blocks), load)]
         return self._lists[self.recipe.steps.entries(block - self.given_blocks, load)] if self.skips else self.usual
@@ -167,18 +189,18 @@ class Graph:
 
     def shape(self, block: int) -> tuple[int, int]:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
-        own = self.blocks.own(block)
-        return len(own), min(own.stop, self.window.size)
+        return len(self.window.own(block)), self.window.count(block)
 
     def is_proven(self, shape: tuple[int, int]) -> bool:
         """Whether workers have tried batches of this shape: they try those of the recipe that they serve, and what is
-        given may divide the frames of a stream otherwise, until its window is full."""
+        given may divide the frames of a stream otherwise, until its window is full. The reference has a shape of its
+        own."""
         return self._proven is None or shape in self._proven
 
     @property
     def shapes(self) -> frozenset[tuple[int, int]]:
         """The shapes of all blocks."""
-        return frozenset(map(self.shape, range(self.blocks.block_of(self.window.size - 1) + 1)))
+        return frozenset(map(self.shape, range(self.blocks.block_of(self.window.span - 1) + 1)))
 
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""

@@ -4,6 +4,10 @@ Theory of operation. A frame that stands in one place for as long as its page li
 are written. Where frames move up as others leave the window, keys are stored without their time, which is what a
 rotation by place 0 does, and each read turns every page to the place it has then. Nobody but this file knows which of
 the two it is: an op carries numbers.
+
+A reference of r frames (references.py) comes before the stream: it stands at 0 .. r - 1, and frame f of the stream at
+r + f. Or it runs ahead of it (Knot Forcing, arXiv 2512.21734): then frame f stands at f, and the reference always after
+the last frame that is read. It goes on by `reference_stride` when that comes to it.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ class Numbering(Enum):
     ABSOLUTE = "absolute"
     """Each latent frame by its number, from the start of the stream."""
     LISTED = "listed"
-    """What a block reads, in the order of time, from 0: the sinks, the window by age, and last the block itself
-    (LongLive, arXiv 2509.22622, "infinite attention"). Until the first frame leaves the window, the same as
+    """What a block reads, in the order of time, from 0: the reference, the sinks, the window by age, and last the block
+    itself (LongLive, arXiv 2509.22622, "infinite attention"). Until the first frame leaves the window, the same as
     absolute."""
 
     __hash__ = object.__hash__
@@ -64,25 +68,70 @@ class Positions:
     """The places of all frames of a stream."""
 
     stream: StreamPlaces = Numbering.ABSOLUTE
+    shot_offset: int = 0
+    """So many places more for each cut before a frame (LongLive 2.0): frame f of shot n stands n times as much further
+    on."""
+    reference_lead: int = 0
+    """Where the reference stands first if it runs ahead of the stream; 0: it comes before it."""
+    reference_stride: int = 1
+    """By so many places it runs on."""
+
+    def __post_init__(self) -> None:
+        if self.shot_offset < 0:
+            raise InvalidField("recipe.shot_offset", self.shot_offset, "0 or more latent frames")
+        if self.reference_lead < 0:
+            raise InvalidField("recipe.reference_lead", self.reference_lead, "0 or more places")
+        if self.reference_stride < 1:
+            raise InvalidField("recipe.reference_stride", self.reference_stride, "1 or more places")
 
     @property
     def turn_reads(self) -> bool:
         """Whether frames move while their pages live, so that keys are turned with every read."""
-        return self.stream is Numbering.LISTED
+        return self.stream is Numbering.LISTED or self.reference_lead > 0
+
+    def ahead(self, end: int) -> int:
+        """Where the first frame of a reference stands that runs ahead, for who reads the stream's frames before `end`.
+
+        It is lead + stride max(0, ceil((end - lead) / stride)), so never before `end` ("running ahead").
+        """
+        lead, stride = self.reference_lead, self.reference_stride
+        return lead + stride * max(0, -((lead - end) // stride))
 
     def of(self, window: Window, block: int, frames: Sequence[int] = ()) -> Places:
         """The places of what `block` reads in an undisturbed stream, or of these frames, in the order of time."""
-        own = window.blocks.own(block)
+        own, before = window.own(block), window.references
         match self.stream:
+            case Numbering.ABSOLUTE if self.reference_lead:
+                return self._running(window, own, frames or window.frames(block))
             case Numbering.ABSOLUTE:
-                fixed = tuple(own)
+                further = self.shot_offset * window.shot_of(block) if self.shot_offset else before
+                fixed = tuple(range(own.start + further, own.stop + further))
             case Cyclic(cyclic=period):
                 fixed = tuple([frame % period for frame in own])
             case Numbering.LISTED:
                 place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
+                if self.shot_offset:
+                    block_of = window.blocks.block_of
+                    place = {at: place[at] + self.shot_offset * window.shot_of(block_of(at)) for at in place}
                 by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
                 return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
         return Places(fixed, fixed, ())
+
+    def _running(self, window: Window, own: range, frames: Sequence[int]) -> Places:
+        """The same of frames that stand by their numbers, with a reference that runs ahead of them."""
+        first = self.ahead(max(frames) + 1) + window.references
+        place = {frame: frame if frame >= 0 else first + frame for frame in frames}
+        by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
+        return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
+
+    def further(self) -> dict[str, object]:
+        """The fields that recipes did not always have, where they are not what they were before."""
+        values: dict[str, object] = {
+            "shot_offset": self.shot_offset or None,
+            "reference_lead": self.reference_lead or None,
+            "reference_stride": self.reference_stride if self.reference_stride > 1 else None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     def plain(self) -> object:
         """As a file has it."""

@@ -7,6 +7,7 @@ from enum import Enum
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -66,11 +67,12 @@ PUBLISHED = {
                 steps=_STEPS,
                 blocks=_BLOCKS,
                 context=Context(level=Level.CLEAN, window_frames=12, sink_frames=3),
+                cues=CuePolicy(change=CueRule.JOINT, keep_sinks=True),
             ),
             weights="generator",
             licence="Apache-2.0 (code); see the model card",
             source="huggingface.co/Efficient-Large-Model/LongLive-1.3B",
-            notes="its own code computes the window's K/V anew at a cue, Longtake does not: a cue takes hold slower",
+            notes="a cue computes the window's K/V anew in one forward, as its own code does",
         ),
         Published(
             name="wan-14b-krea",

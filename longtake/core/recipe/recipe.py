@@ -14,6 +14,7 @@ from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
+from longtake.core.recipe.shots import Shots
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 
@@ -85,18 +86,42 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
-        limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
-        ring = None if self.window_frames is None else self.window_frames - self.sink_frames
+        before, limit = self.context.reference_frames, self.block_limit
+        limits = [self.window_frames, None if limit is None else before + self.blocks.first_frame(limit)]
+        if self.cues.cut:  # then slots are not those of the first frames
+            limits = [self.window_frames]
+        sinks, shelf = self.sink_frames, self.context.shot_frames
+        ring = None if self.window_frames is None else self.window_frames - sinks - shelf - before
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
-        behind = 0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames
-        sinks = self.sink_frames
-        return Window(blocks=self.blocks, size=size, sinks=sinks, ring=ring, behind=behind, is_renewed=is_renewed)
+        return Window(
+            blocks=self.blocks,
+            size=size,
+            sinks=sinks,
+            shelf=shelf,
+            ring=ring,
+            behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
+            is_renewed=is_renewed,
+            references=before,
+        )
+
+    @property
+    def shots(self) -> Shots:
+        """How shots follow one another."""
+        room, sinks = self.context.shot_frames // self.blocks.frames, self.sink_frames
+        return Shots(can_cut=self.cues.cut, room=room, sinks=sinks, blocks=self.blocks)
 
     @property
     def renewing(self) -> Renewing:
         """How recaches are done."""
         return Renewing(cues=self.cues, window=self.window, most_blocks=self.block_limit or 0)
+
+    @property
+    def most_together(self) -> int:
+        """The most ops of one stream that are one forward: of blocks that step together, or are committed anew so."""
+        if self.joint is not None:
+            return self.joint.live
+        return self.window.size // self.blocks.frames if self.cues.change is CueRule.JOINT else 1
 
     @property
     def page_count(self) -> int:
@@ -111,7 +136,7 @@ class Recipe:
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.window.size - self.sink_frames - self.blocks.frames)
+        past_frames = max(0, self.window.span - self.sink_frames - self.context.shot_frames - self.blocks.frames)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -162,6 +187,7 @@ class Recipe:
             "sink_frames": self.sink_frames,
             "positions": self.positions.plain(),
             "block_limit": self.block_limit,
+            **self.positions.further(),
             **self.context.further(),
             **{name: value for name, value in later.items() if value is not None},
             **self._lists(),

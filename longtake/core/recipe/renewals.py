@@ -13,6 +13,7 @@ With W frames in the window, k sinks and the coming block's first frame c:
 Sinks (LongLive v1, arXiv 2509.22622, as its code does it). While nothing has left the window, c <= W, they are
 committed anew with everything else. After that they are read and stay as they are (`keep_sinks`), or the blocks of the
 last W frames are committed anew and the first k of those frames are the sinks from then on, at their own positions.
+A reference (references.py) is read by all and stays as it is; W is what it leaves of the window.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Renewal:
 
     block: int
     version: int
-    """Of the conditioning, which is that of `block`."""
+    """Of the conditioning: that of `block`, or of the shot that a story goes back to (recipe/shots.py)."""
     blocks: range
     """The blocks that are committed anew, in this order; the last one comes before `block`."""
     kept: range
@@ -42,10 +43,18 @@ class Renewal:
     def reads(self, block: int) -> list[int]:
         """The frames that the commit of `block` reads, its own among them, ascending."""
         window, blocks = self.window, self.window.blocks
+        if not self.is_recache:
+            return [*window.reference_frames]
         end = blocks.first_frame(self.block if self.is_joint else block + 1)
         oldest = 0 if window.ring is None else end - window.ring
         sinks, first = window.sink_frames, blocks.first_frame(self.blocks.start)
-        return [*self.kept, *(frame for frame in range(first, end) if frame >= oldest or frame in sinks)]
+        seen = (frame for frame in range(first, end) if frame >= oldest or frame in sinks)
+        return [*window.reference_frames, *self.kept, *seen]
+
+    @property
+    def is_recache(self) -> bool:
+        """Whether blocks are committed anew; else it is the reference that is committed (references.py)."""
+        return self.blocks.start >= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +91,27 @@ class Renewing:
         """How many blocks before its own a renewal may start from, at most."""
         if not self.is_possible:
             return 0
-        return 1 + self.window.size // self.window.blocks.frames if self._has_ring else self.most_blocks
+        return 1 + self.window.span // self.window.blocks.frames if self._has_ring else self.most_blocks
 
     @property
     def lasting_blocks(self) -> int:
         """The first blocks of a stream, from whose latents sinks may have to be made again as long as it lives."""
         frames = self.window.blocks.frames
         if self._has_sinks and self.cues.change is CueRule.JOINT:
-            return self.window.size // frames
+            return self.window.span // frames
         return -(-self.window.sinks // frames)
 
     def writes_sinks(self, block: int) -> bool:
-        """Whether the renewal before `block` commits sinks anew, whose window may go on without their blocks."""
+        """Whether the renewal before `block` commits sinks anew."""
         if self.cues.change is CueRule.FULL:
-            return self.window.sinks > 0 and self.window.ring is not None
+            return self.window.sinks > 0
         return self._has_sinks and (not self.cues.keep_sinks or self._is_whole(block))
 
     def moved(self, block: int | None) -> Window:
         """The window of a lane whose last renewal was the one before `block`; None: there was none."""
         if block is None or not self.moves_sinks or self._is_whole(block):
             return self.window
-        return self.window.moved(self.window.blocks.first_frame(block) - self.window.size)
+        return self.window.moved(self.window.blocks.first_frame(block) - self.window.span)
 
     def renewal(self, block: int, version: int) -> Renewal:
         """The renewal before `block`, whose conditioning is of this version."""
@@ -118,7 +127,7 @@ class Renewing:
 
     def _is_whole(self, block: int) -> bool:
         """Whether nothing has left the window when `block` begins."""
-        return self.window.blocks.first_frame(block) <= self.window.size
+        return self.window.blocks.first_frame(block) <= self.window.span
 
     def _first(self, block: int) -> int:
         """The first block that the renewal before `block` commits anew."""
@@ -126,7 +135,7 @@ class Renewing:
         if not self._has_ring or (self._has_sinks and self._is_whole(block)):
             return 0
         if self.moves_sinks:
-            return block - window.size // blocks.frames
+            return block - window.span // blocks.frames
         if self.cues.change is CueRule.WINDOW:
             return blocks.block_of(window.oldest(block))
         oldest = window.oldest(block - 1)

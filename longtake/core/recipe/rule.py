@@ -66,8 +66,13 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
+_UNTOLD = frozenset({"reference_frames"})
+"""Of these nothing is said where they are not there, unless they are the side itself."""
+
+
 def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
+    told = fields[:1] + tuple(field for field in fields[1:] if field in values or field not in _UNTOLD)
+    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in told)
 
 
 def _shown(value: object) -> object:

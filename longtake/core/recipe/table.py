@@ -17,7 +17,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -94,12 +94,12 @@ def _line(value: object) -> str:
     return value
 
 
-def _positions(value: object) -> Positions:
+def _positions(value: object) -> StreamPlaces:
     match value:
         case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
-            return Positions(stream=Cyclic(cyclic=period))
+            return Cyclic(cyclic=period)
         case _:
-            return Positions(stream=Numbering(value))
+            return Numbering(value)
 
 
 def _words(kind: type[Enum]) -> str:
@@ -130,6 +130,8 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "shot_frames": _Key("shot_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_frames": _Key("reference_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
         "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
         "both_ways": _Key("both_ways", _truth, "true or false"),
@@ -137,11 +139,15 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {
-        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}"),
+        "shot_offset": _Key("shot_offset", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_lead": _Key("reference_lead", _whole, "a whole number of latent frames, 0 or more"),
+        "reference_stride": _Key("reference_stride", _whole, "a whole number of latent frames, 1 or more"),
     },
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
+        "cut": _Key("cut", _truth, "true or false"),
     },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
@@ -182,7 +188,12 @@ _PARTS: Mapping[str, _Part] = {
         fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
-    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
+    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks", "cut": "cut"}, least={}),
+    "positions": _Part(
+        made=Positions,
+        fields={"positions": "stream"} | {each.name: each.name for each in dataclass_fields(Positions)[1:]},
+        least={},
+    ),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

@@ -7,9 +7,18 @@ same number, and from then on every slot is read, so what a block reads is alway
 ascending order are the canonical order in which keys are presented to attention: mathematically the order is free, bit
 for bit it is not (floating-point sums are not associative).
 
+Where a cue may cut (shots.py), a shelf comes between sinks and window: sinks, shelf, ring. Which frames are on the
+shelf, and from which on the window is in sight, is that of one shot, and so is a `Window` then: `of_shot`. The ring
+begins anew with each shot, as it does with a stream. The slots of the shelf are taken in the order of the frames. A
+frame that is in sight in two such windows may lie in different slots, so pages change slots where one follows the other
+(pages.py); and not all slots before the last one are read.
+
 Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
 all the same, by (f - sinks) mod ring.
+
+A reference (references.py) takes the first slots, and comes first in the canonical order: its frames are -r .. -1, all
+others lie r slots further on, and the ring is r frames shorter.
 """
 
 from __future__ import annotations
@@ -18,6 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.shots import FIRST, Pin, Shot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +47,28 @@ class Window:
     """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
     is_renewed: bool = False
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
+    shelf: int = 0
+    """Slots for the first blocks of shots."""
+    shot: Shot = FIRST
+    """The shot whose blocks it is for."""
+    has_left: bool = False
+    """Whether the first block of the shot has left the window, and is on the shelf."""
+    references: int = 0
+    """Frames of the reference, which every block reads; 0 where a stream may be cut."""
+
+    @property
+    def span(self) -> int:
+        """Frames of the stream itself that a block reads at most."""
+        return self.size - self.references
+
+    @property
+    def reference_frames(self) -> range:
+        """The frames of the reference, which come before all others."""
+        return range(-self.references, 0)
+
+    def own(self, block: int) -> range:
+        """The frames of a block, or those of the reference, which goes by the number -1."""
+        return self.blocks.own(block) if block >= 0 else self.reference_frames
 
     @property
     def slots(self) -> int:
@@ -52,9 +84,44 @@ class Window:
         """The same window with other sinks."""
         return self if sinks_from == self.sinks_from else replace(self, sinks_from=sinks_from)
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether what a block reads need not be the first slots: there is a shelf, or the stream was cut."""
+        return self.shelf > 0 or not self.shot.is_first
+
+    def of_shot(self, shot: Shot, block: int) -> Window:
+        """The same window for a block of a shot."""
+        return replace(self, shot=shot, has_left=False).at(block)
+
+    def at(self, block: int) -> Window:
+        """The same for another block of the shot that it is for."""
+        first, blocks = self.shot.first, self.blocks
+        if not self.shelf or self.ring is None:
+            return self
+        is_gone = blocks.first_frame(first) < blocks.own(block).stop - self.ring
+        has_left = is_gone and blocks.own(first).stop > self.sinks
+        return self if has_left == self.has_left else replace(self, has_left=has_left)
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The first blocks that are on the shelf."""
+        return self.shot.pinned(self.shelf // self.blocks.frames, own=self.has_left)
+
+    @property
+    def shelved(self) -> list[int]:
+        """The frames that are on the shelf, ascending: in the order of its slots."""
+        own = self.blocks.own
+        return sorted(frame for pin in self.pins for frame in own(pin.block) if frame >= self.sinks)
+
+    def shot_of(self, block: int) -> int:
+        """The number of the shot that a block belongs to which is in sight, or is committed anew."""
+        return self.shot.number_of(block, self.shelf // self.blocks.frames)
+
     def count(self, block: int) -> int:
         """How many frames, and so pages, `block` reads."""
-        return min(self.blocks.own(block).stop, self.size)
+        if self.has_gaps:
+            return len(self.frames(block))
+        return min(self.own(block).stop + self.references, self.size)
 
     def frames(self, block: int) -> tuple[int, ...]:
         """The frames that `block` attends to, its own among them, ascending.
@@ -63,26 +130,45 @@ class Window:
         frame after its last (hiar_spec 2.2).
         """
         end, oldest = self.blocks.own(block).stop, self.oldest(block)
-        sinks = self.sink_frames
-        return tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        sinks, before = self.sink_frames, self.reference_frames
+        if self.has_gaps:
+            return tuple(sorted({*sinks[:end], *self.shelved, *range(oldest, end)}))
+        seen = tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
+        return (*before, *seen) if before else seen
 
     def oldest(self, block: int) -> int:
         """The oldest frame that `block` attends to, sinks left out."""
         end = self.blocks.own(block).stop
-        last_sink = self.sinks_from + self.sinks
+        last_sink = max(self.sinks_from + self.sinks, self.blocks.first_frame(self.shot.first))
         return last_sink if self.ring is None else max(last_sink, end - self.ring)
 
     def slot(self, frame: int) -> int:
         """The slot of a lane in which `frame` lives."""
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
-        return self.sinks + (frame - self.sinks) % (self.ring + self.behind)
+            return self.references + frame - self.sinks_from
+        if self.has_gaps:
+            return self._slot_beside_shots(frame, self.shelved)
+        return self.references + self.sinks + (frame - self.sinks) % (self.ring + self.behind)
+
+    def _slot_beside_shots(self, frame: int, shelved: list[int]) -> int:
+        """The slot of a frame that is no sink, if these frames are on the shelf."""
+        assert self.ring is not None
+        if frame in shelved:
+            return self.sinks + shelved.index(frame)
+        origin = max(self.sinks, self.blocks.first_frame(self.shot.first))
+        return self.sinks + self.shelf + (frame - origin) % self.ring
 
     def order(self, frame: int) -> int:
         """Where the keys of `frame` come in the canonical order, among all that a block reads."""
+        if self.has_gaps:
+            return self.slot(frame)
+        if frame < 0:
+            return self.references + frame
         if frame < self.sinks_from + self.sinks or self.ring is None:
-            return frame - self.sinks_from
-        return self.sinks + (frame - self.sinks) % self.ring
+            return self.references + frame - self.sinks_from
+        return self.references + self.sinks + (frame - self.sinks) % self.ring
 
     def in_order(self, frames: Iterable[int]) -> list[int]:
         """The slots of these frames, which one block reads, in canonical order."""
@@ -90,20 +176,33 @@ class Window:
 
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
-        own = self.blocks.own(block)
-        if (own.stop <= self.slots and not self.sinks_from) or self.ring is None:
-            return tuple(own)
+        own, before = self.own(block), self.references
+        if self.has_gaps:
+            return tuple(map(self.slot, own))
+        if (own.stop + before <= self.slots and not self.sinks_from) or self.ring is None or block < 0:
+            return tuple(range(own.start + before, own.stop + before))
         ring, sinks, first = self.ring + self.behind, self.sinks, self.sinks_from
-        return tuple([sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own])
+        slots = [sinks + (frame - sinks) % ring if frame >= first + sinks else frame - first for frame in own]
+        return tuple([before + slot for slot in slots] if before else slots)
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what is read from `block` on and not written by it, ascending.
 
-        They are the whole state of a lane at the boundary before that block.
+        They are the whole state of a lane at the boundary before that block. Where blocks step together, some
+        iterations begin none: what lies in the slots of the next block may be read until then.
         """
+        if self.has_gaps:
+            read = set(self.at(block).frames(block)) - set(self.blocks.own(block))
+            return tuple(sorted(map(self.slot, read)))
+        if self.behind:
+            return tuple(range(min(self.blocks.own(block).start, self.slots)))
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
-        return tuple(slot for slot in range(min(end, self.slots)) if slot not in own)
+        return tuple(slot for slot in range(min(end + self.references, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
         """Whether what was sealed in `slot` stays there to the end of the stream."""
-        return not self.is_renewed and (self.ring is None or slot < self.sinks)
+        if self.has_gaps:
+            return False
+        if slot < self.references:
+            return True
+        return not self.is_renewed and (self.ring is None or slot < self.references + self.sinks)

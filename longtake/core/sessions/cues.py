@@ -8,6 +8,7 @@ from longtake.core.effects import CueAccepted, CueSuperseded, Effect, Forget, No
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import CueRequest, TextEncoded
 from longtake.core.limits import Limits
+from longtake.core.sessions import scenes
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef, CueId
@@ -20,7 +21,8 @@ def ask(session: Session, request: CueRequest, limits: Limits) -> TextsWanted:
     """Note a cue; its text is wanted if the session has a slot. CallerFault if the cue comes too late."""
     if session.cues_pending >= limits.max_pending_cues:
         raise InvalidField("cue", session.cues_pending + 1, f"at most {limits.max_pending_cues} cues not yet shown")
-    session.target_block(request)  # refuse at once what is already too late
+    block = session.target_block(request)  # refuse at once what is already too late
+    scenes.check_back(session, session.graph.recipe.cues.of(request.change), block)
     version = note(session, request)
     has_slot = session.place is not NOWHERE and not session.place.has_lost_slot
     return {_ref(session, version): request.prompt} if has_slot else {}
@@ -80,11 +82,13 @@ def accept(session: Session, version: int) -> list[Effect]:
     request = session.prompts.waiting[version]
     try:
         block = session.target_block(request)
+        scenes.check_back(session, request.change, block)
     except CallerFault as error:
         del session.prompts.waiting[version]
         return [RequestRefused(session=session.id, cue=request.cue, problem=error.problem)]
-    effects: list[Effect] = [_accepted(session, request.cue, block, request.prompt)]
     earlier = session.prompts.take(version, block=block)
+    session.story.retell(session.graph.shots, session.prompts.turns, block)
+    effects: list[Effect] = [_accepted(session, request.cue, block, request.prompt)]
     if earlier is not None and earlier.cue is not None:
         effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
     return effects
@@ -98,7 +102,9 @@ def told_again(session: Session, segment: int) -> list[Effect]:
 
 def _accepted(session: Session, cue: CueId, block: int, prompt: str) -> CueAccepted:
     picture = session.geometry.first_picture(block)
-    return CueAccepted(session=session.id, cue=cue, block=block, first_picture=picture, prompt=prompt)
+    shot = session.story.at(block)
+    number = shot.number if block and shot.first == block else None
+    return CueAccepted(session=session.id, cue=cue, block=block, first_picture=picture, prompt=prompt, shot=number)
 
 
 def forget(session: Session) -> list[Effect]:

@@ -24,6 +24,7 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
         steps=len(session.steps(block).numbers) if is_known else 0,
         load=session.loads.at(block),
         slack_s=slack_s,
+        shot=session.story.at(block).number,
     )
     if turn.block == block and turn.cue is not None:
         picture = segment.first_picture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from longtake.core.events import CueRequest
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import CueChange, CueEffect
 from longtake.core.work import CueId, WorkerId
 
 REMEMBERED = 64
@@ -24,7 +24,7 @@ class Turn:
     """The id of the cue; None for the prompt that the stream was opened with."""
     prompt: str = ""
     """The text of the cue; empty for the prompt that the stream was opened with."""
-    change: CueChange = CueChange.SWAP
+    change: CueEffect = CueChange.SWAP
     """What becomes of what the stream remembers."""
 
 
@@ -92,12 +92,12 @@ class Prompts:
         """The same for a block that may be long past: then the oldest that is known."""
         return self.turn_at(max(block, self.turns[0].block))
 
-    def forget_before(self, block: int, *, sinks: int = 0, keep: Turn | None = None) -> tuple[int, ...]:
+    def forget_before(self, block: int, *, sinks: int = 0, keep: Collection[Turn] = ()) -> tuple[int, ...]:
         """Drop turns that neither `block`, nor a later one, nor one of the first `sinks` reads; their versions.
 
-        `keep` stays: what it has made is still read.
+        Those in `keep` stay: what they have made is still read.
         """
-        gone = [turn for turn in self._past(block) if turn.block >= sinks and turn != keep]
+        gone = [turn for turn in self._past(block) if turn.block >= sinks and turn not in keep]
         for turn in gone:
             self.turns.remove(turn)
             self.encoded.discard(turn.version)

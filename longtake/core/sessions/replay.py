@@ -81,8 +81,8 @@ class Replay:
 
     @property
     def oldest(self) -> int:
-        """The oldest block of which an op is still to be done; not all are."""
-        return min(self.blocks[self.done :])
+        """The oldest block of which an op is still to be done; not all are. The reference has the prompt of block 0."""
+        return max(0, min(self.blocks[self.done :]))
 
     @property
     def until(self) -> int:
@@ -125,6 +125,10 @@ class Replays(dict[int, Replay]):
         super().__init__()
         self.renewed: dict[int, int] = {}
         """The block before which each lane was renewed last, or is being renewed; it may not have begun that yet."""
+
+    def has_renewed(self, block: int) -> bool:
+        """Whether any lane was renewed before this block, or is being: then the cue there is in effect."""
+        return block in self.renewed.values()
 
     def forget_from(self, block: int) -> None:
         """Blocks from this one on are begun again, and nothing is replayed any more."""

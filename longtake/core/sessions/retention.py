@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from longtake.core.adoption import runs_of
 from longtake.core.limits import Recover
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.ops import Kind, Op, Readers
+from longtake.core.recipe.shots import REMEMBERED_SHOTS, cuts
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Turn, recaches
 from longtake.core.sessions.replay import Stretch
@@ -59,12 +61,16 @@ class Floors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a recache has made that every later block reads: sinks that have moved."""
+    """What is kept of the past, however long ago that is.
 
-    turn: Turn | None = None
-    """Its prompt; None: there is none."""
-    blocks: tuple[int, int] = (0, 0)
-    """The blocks that it started from, first and end, as far as they are not kept for another reason."""
+    It is what a recache has made that every later block reads, which is sinks that have moved; or the first blocks of
+    shots.
+    """
+
+    turns: tuple[Turn, ...] = ()
+    """Their prompts."""
+    blocks: tuple[tuple[int, int], ...] = ()
+    """Their blocks, as ranges (first, end), as far as they are not kept for another reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +86,18 @@ class Retention:
     @cached_property
     def lane_blocks(self) -> int:
         """Blocks before its boundary that a lane is rebuilt from: the H L that it depends on, or H alone."""
-        layers = self.depths.layers if self.recover is Recover.EXACT else min(1, self.depths.layers)
-        return self.graph.recipe.history_blocks * layers
+        blocks = self.graph.recipe.history_blocks * self._layers
+        return max(1, blocks) if self.graph.shots.can_cut else blocks  # the last one, for what is in sight of it
+
+    @property
+    def _layers(self) -> int:
+        return self.depths.layers if self.recover is Recover.EXACT else min(1, self.depths.layers)
+
+    @cached_property
+    def shots_back(self) -> int:
+        """Shots before its own from whose first blocks a lane is rebuilt: what they saw of one another, layer by layer,
+        as with the blocks of a window."""
+        return self.graph.shots.room * self._layers
 
     def continuity(self, first: Stretch) -> Continuity:
         """What a lane is worth whose window was rebuilt from these blocks on.
@@ -94,11 +110,25 @@ class Retention:
     def held(self, turns: Sequence[Turn], kept: Floors) -> Held:
         """What is kept, beside what these floors say, of recaches whose blocks are past."""
         renewing = self.graph.renewing
+        if self.graph.shots.can_cut:
+            return self._shots(turns, kept)
         made = [turn for turn in recaches(turns) if turn.block <= kept.texts + renewing.reach]
         turn = next((turn for turn in reversed(made) if renewing.writes_sinks(turn.block)), None)
         if turn is None or not renewing.moved(turn.block).sinks_from:
-            return Held(turn=turn)
-        return Held(turn=turn, blocks=(renewing.renewal(turn.block, 0).blocks.start, turn.block))
+            return Held(turns=() if turn is None else (turn,))
+        return Held(turns=(turn,), blocks=((renewing.renewal(turn.block, 0).blocks.start, turn.block),))
+
+    def _shots(self, turns: Sequence[Turn], kept: Floors) -> Held:
+        """The same of first blocks of shots: those that a lane is rebuilt from, or that a cue may go back to."""
+        begin = [turn for turn in turns if not turn.block or cuts(turn.change)]
+        past = [turn for turn in begin if turn.block <= kept.texts][-(self._most_shots + 1) :]
+        held = (*past, *(turn for turn in begin if turn.block > kept.texts))
+        return Held(turns=held, blocks=runs_of(turn.block for turn in held))
+
+    @property
+    def _most_shots(self) -> int:
+        """Shots that are kept beside the one that the oldest block which is kept for another reason belongs to."""
+        return REMEMBERED_SHOTS + self.shots_back if self.graph.shots.can_cut else 0
 
     @cached_property
     def slot_blocks(self) -> int:
@@ -195,11 +225,15 @@ class Retention:
             sealed = [done[chain] for chain in readers if chain in self.graph.sealing]
             sinks = min([self.graph.lasting_blocks, *sealed]) if sealed else 0
             first = 0 if step == self.graph.step_count else self.graph.given_blocks
-            again = max(first, held[0]), held[1]
             is_there = covers(runs, max(first, floor), made) and covers(runs, first, sinks)
-            if not (is_there and (not sealed or covers(runs, *again))):
+            again = all(covers(runs, max(first, start), self._end(end, sealed)) for start, end in held)
+            if not (is_there and (not sealed or again)):
                 return False
         return covers(kept[-1], 0, self.graph.given_blocks)
+
+    def _end(self, end: int, sealed: Sequence[int]) -> int:
+        """How far what is held up to `end` must be there, if lanes have come so far: of shots what has begun."""
+        return min(end, *sealed) if self.graph.shots.can_cut and sealed else end
 
     def _needed(self, done: Sequence[int], acknowledged: int) -> Floors:
         """What is needed when so much of each chain is done."""
@@ -215,8 +249,9 @@ class Retention:
     def most_latents(self, window: int) -> int:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
         sinks, ahead = self.graph.lasting_blocks, window + _UNDER_WAY + self.rewind_blocks
-        held = self.graph.renewing.reach if self.graph.renewing.moves_sinks else 0
-        return sum(sinks + held + ahead + self._depth(readers) for readers in self._readers) + self.graph.clean_blocks
+        held = self.graph.renewing.reach if self.graph.renewing.moves_sinks else self._most_shots
+        first = self.graph.clean_blocks - (-self.graph.window.references // self.graph.blocks.most)
+        return first + sum(sinks + held + ahead + self._depth(readers) for readers in self._readers)
 
     def _depth(self, readers: Readers) -> int:
         """How many blocks back a rebuild needs what these chains start from."""

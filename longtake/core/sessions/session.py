@@ -23,6 +23,7 @@ from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.retention import Floors, Retention
+from longtake.core.sessions.story import Story
 from longtake.core.sessions.ties import Kinship, Presence
 from longtake.core.work import (
     ConditioningRef,
@@ -69,6 +70,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    story: Story = field(default_factory=Story)
     loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
@@ -131,7 +133,8 @@ class Session:
     @property
     def is_to_encode(self) -> bool:
         """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
-        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+        gives = self.request.given_frames > 0 or self.graph.window.references > 0
+        return gives and self.request.fork is None and self.header is None
 
     @property
     def next_block(self) -> int:
@@ -233,7 +236,8 @@ class Session:
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
         sinks, held = self.graph.kept_blocks, retention.held(self.prompts.turns, self.kept)
-        versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
+        versions = self.prompts.forget_before(self.kept.texts, sinks=self.graph.prompting_blocks, keep=held.turns)
+        self.story.forget_before(self.kept.texts, keep={*range(sinks), *(turn.block for turn in held.turns)})
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
         return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)
@@ -309,7 +313,7 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        begun = self.next_block + (self.progress.again.renewed.get(0) == self.next_block)  # in effect, if it is renewed
+        begun = self.next_block + self.progress.again.has_renewed(self.next_block)  # in effect, if a lane is renewed
         first = block = max(begun, self.settled_to)
         if request.block is not None:
             block = request.block

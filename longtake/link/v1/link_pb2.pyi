@@ -222,12 +222,13 @@ class FromLatent(_message.Message):
     def __init__(self, ref: _Optional[_Union[LatentRef, _Mapping]] = ...) -> None: ...
 
 class ForwardWork(_message.Message):
-    __slots__ = ("session", "lane", "kind", "step", "block", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
+    __slots__ = ("session", "lane", "kind", "step", "block", "is_reference", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
+    IS_REFERENCE_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
     RETURNS_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +247,7 @@ class ForwardWork(_message.Message):
     kind: Kind
     step: int
     block: int
+    is_reference: bool
     times: Times
     noise: NoiseKey
     returns: Returns
@@ -259,7 +261,7 @@ class ForwardWork(_message.Message):
     from_noise: FromNoise
     from_lane: FromLane
     from_latent: FromLatent
-    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., is_reference: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
 
 class Times(_message.Message):
     __slots__ = ("timesteps", "sigma", "next_sigma", "noised")
@@ -354,7 +356,7 @@ class Dispatch(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
-    __slots__ = ("session", "slot", "settings", "image", "origin", "started", "pictures")
+    __slots__ = ("session", "slot", "settings", "image", "origin", "started", "pictures", "references")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +364,7 @@ class PrepareStream(_message.Message):
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     session: str
     slot: int
     settings: SegmentSettings
@@ -369,7 +372,8 @@ class PrepareStream(_message.Message):
     origin: int
     started: bool
     pictures: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ..., pictures: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    references: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ..., pictures: _Optional[_Iterable[bytes]] = ..., references: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Pages(_message.Message):
     __slots__ = ("pages",)
@@ -486,18 +490,20 @@ class TextEncoded(_message.Message):
     def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., tensor: _Optional[bytes] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class StreamPrepared(_message.Message):
-    __slots__ = ("session", "header", "media_type", "given", "unfit")
+    __slots__ = ("session", "header", "media_type", "given", "unfit", "references")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
     UNFIT_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     session: str
     header: bytes
     media_type: str
     given: bytes
     unfit: str
-    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ..., unfit: _Optional[str] = ...) -> None: ...
+    references: bytes
+    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ..., unfit: _Optional[str] = ..., references: _Optional[bytes] = ...) -> None: ...
 
 class ImageStowed(_message.Message):
     __slots__ = ("image",)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
+from cluster.cell.journal import GivenPictures
 from cluster.launch.in_process import ThreadPort
 from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
@@ -196,7 +197,7 @@ async def _made(golden: BeginningGolden, run: Run, denoisers: int) -> Tensor:
             port.start()
             ports.append(port)
         if run.given_frames:
-            engine.journal.give(SessionId("s"), (b"pictures",) * (1 + 4 * (run.given_frames - 1)))
+            engine.journal.give(SessionId("s"), GivenPictures(given=(b"pictures",) * (1 + 4 * (run.given_frames - 1))))
         blocks = graph.blocks.block_of(total - 1) + 1
         pictures = geometry.divided(graph.blocks).first_picture(blocks)
         await stream(engine, "s", "p", picture_limit=pictures, given_frames=run.given_frames)

@@ -108,6 +108,25 @@ async def test_blocks_that_step_together_are_those_of_the_loop(model: Path, name
         assert [work.block for work in batch] == sorted(work.block for work in batch)
 
 
+@pytest.mark.parametrize("name", TOGETHER)
+async def test_where_commits_would_change_bits_they_go_alone_right_before_their_iteration(
+    model: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.start.loading.joint_like_apart", lambda *_: False)
+    recipe = altered(CLEAN, level=Level.STAGGERED, **TOGETHER[name])
+    lag, steps = recipe.context.lag, recipe.step_count
+    hashes = await served(model, recipe)
+    assert hashes.of("s") == right(model, recipe)
+    batches, iteration = forwards(hashes), 0
+    for batch in batches:
+        if batch[0].kind is Kind.COMMIT:
+            assert [work.block * lag + steps for work in batch] == [iteration]
+        else:
+            assert {work.block * lag + work.op.step for work in batch} == {iteration}
+            iteration += 1
+    assert (iteration, len(batches) - iteration) == (steps + (BLOCKS - 1) * lag, BLOCKS - 1)
+
+
 async def test_blocks_that_are_all_steps_apart_are_clean_bit_for_bit(model: Path) -> None:
     recipe = altered(CLEAN, level=Level.STAGGERED, lag=3)
     assert (await served(model, recipe)).of("s") == right(model, CLEAN)

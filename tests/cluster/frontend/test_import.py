@@ -208,9 +208,9 @@ def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: byte
     end = len(file) - len(header_of(file)[1])
     served = offer()
 
-    def form(record: SessionRecord) -> tuple[files.BlockShapes, int]:
+    def form(record: SessionRecord) -> files.Form:
         served.identity.here(record)
-        return GEOMETRY.shape_of, STEPS
+        return files.Form(geometry=GEOMETRY, steps=STEPS)
 
     taken = 0
     cuts = [file[:length] for length in (*range(0, 40), *draw.sample(range(len(file)), 60))]

@@ -86,7 +86,7 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
     "cue change": (
         pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1, change=9)]),  # type: ignore[arg-type]
         "open.cues[0].change",
-        "CHANGE_SWAP, CHANGE_RECACHE or nothing",
+        "CHANGE_SWAP, CHANGE_RECACHE, CHANGE_CUT or nothing",
     ),
     "cue id missing": (pb.Open(prompt="x", cues=[pb.Cue(prompt="y", block=1)]), "open.cues[0].id", "1 to 64 bytes"),
     "cue id long": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -235,6 +236,19 @@ def test_latents_of_sinks_stay() -> None:
     stepped.write(latents(1, step=2), latents(2, step=2))
     assert stepped.found()[A].runs(4) == (range(2), range(2 * BLOCKS_PER_FILE, blocks.stop))
     assert stepped.found()[A].runs(2) == (range(1, 2),)
+
+
+def test_files_with_what_is_held_stay_for_as_long_as_it_is() -> None:
+    stepped = Stepped()
+    blocks = range(3 * BLOCKS_PER_FILE)
+    stepped.write(begin(), *(latents(block) for block in blocks))
+    gone = below({2: blocks.stop - 1, 4: blocks.stop - 1}, A)
+    stepped.write(replace(gone, held=((5, 6), (90, 91))))
+    stepped.write(latents(5, step=2), latents(6, step=2))
+    assert stepped.found()[A].runs(4) == (range(BLOCKS_PER_FILE), range(2 * BLOCKS_PER_FILE, blocks.stop))
+    assert stepped.found()[A].runs(2) == (range(5, 6),)
+    stepped.write(replace(gone, held=((90, 91),)))
+    assert stepped.found()[A].runs(4) == (range(2 * BLOCKS_PER_FILE, blocks.stop),)
 
 
 def test_an_hour_takes_no_more_than_a_minute() -> None:

@@ -28,14 +28,16 @@ BLOCKS = 14
 class Losses:
     """Streams, forks, cues and pauses at random, while workers are lost and come back."""
 
-    def __init__(self, seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART) -> None:
+    def __init__(
+        self, seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART, joint_ops: int = 64
+    ) -> None:
         self.draw = draw = random.Random(seed)
         self.losses = losses
         level, window = draw.choice(levels), draw.choice([8, 9, 12])
         made = recipe(level, sinks=draw.randrange(5), steps=draw.randrange(1, 5), window=window)
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(2, 6),
-            pages=draw.choice([30, 60]) * made.lane_count, batch_limit=draw.choice([1, 4]),
+            pages=draw.choice([30, 60]) * made.lane_count, batch_limit=draw.choice([1, 4]), joint_ops=joint_ops,
             limits=Limits(
                 park_after_s=draw.choice([0.5, 5.0]), max_queued=9, fused_passes=draw.random() < 0.3, rewind_blocks=3
             ),
@@ -112,9 +114,9 @@ class Losses:
         cell.check_empty()
 
 
-def swept(seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART) -> Losses:
+def swept(seed: int, *, losses: float = 0.03, levels: Sequence[Level] = APART, joint_ops: int = 64) -> Losses:
     """A storm that is over: every client has what it asked for."""
-    storm = Losses(seed, losses=losses, levels=levels)
+    storm = Losses(seed, losses=losses, levels=levels, joint_ops=joint_ops)
     for number in range(500):
         storm.step(number)
     storm.finish()
@@ -129,12 +131,13 @@ def test_every_stream_is_complete_whatever_is_lost_whenever(seed: int, losses: f
     assert set(endings.values()) <= {Ending.COMPLETED}, endings
 
 
+@pytest.mark.parametrize("joint_ops", [64, 0])
 @pytest.mark.parametrize("losses", [0.03, 0.12])
 @pytest.mark.parametrize("seed", range(12))
 def test_blocks_that_step_together_are_complete_whatever_is_lost_between_two_iterations(
-    seed: int, losses: float
+    seed: int, losses: float, joint_ops: int
 ) -> None:
-    storm = swept(seed, losses=losses, levels=[Level.STAGGERED])
+    storm = swept(seed, losses=losses, levels=[Level.STAGGERED], joint_ops=joint_ops)
     endings = {name: storm.cell.closed[name].ending for name in storm.opened}
     assert set(endings.values()) <= {Ending.COMPLETED}, endings
 

@@ -22,7 +22,10 @@ from longtake.core.plan.memory import (
 from longtake.core.plan.model import Model, TinyDecoderSize
 from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.work import Role, WorkerId
+from tests.core.support.recipes import altered
 
 HIAR, LONGLIVE, LARGE = PRESETS["wan-hiar-480p"], PRESETS["wan-longlive-480p"], PRESETS["wan2.1-14b-480p"]
 
@@ -54,7 +57,7 @@ APART = (*(gpu(worker(f"denoise-{n}"), name=f"GPU {n}") for n in range(4)), gpu(
     [
         (sizing(), ONE, 2, 2 * 4 * 21, 2),
         (sizing(spare=3), ONE, 2, 2 * 4 * 24, 2),
-        (sizing(LONGLIVE), ONE, 11, 11 * 12, 11),
+        (sizing(LONGLIVE), ONE, 10, 10 * 12, 10),  # its recache is a forward over four blocks
         (sizing(LONGLIVE, most=8), ONE, 8, 8 * 12, 8),
         (sizing(replicas=4, decoders=4), EACH, 8, 8 * 21, 2),  # 32 lanes, 8 sessions over four decoders
         (sizing(replicas=4), APART, 11, 11 * 21, 11),  # one decoder has slots for all
@@ -135,6 +138,19 @@ def test_a_batch_takes_memory() -> None:
     # Measured beside weights and pages on an H100: 0.3 GB for one op, 0.8 GB for two; a staged page comes on top.
     of_one, of_two = (each.workspace_bytes - CONTEXT_BYTES - each.page_bytes for each in (small, large))
     assert 0.3e9 < of_one < 0.7e9 and 0.8e9 < of_two < 1.3e9
+
+
+def test_what_a_recipe_puts_into_one_forward_takes_memory_whatever_the_batch_limit() -> None:
+    made = replace(
+        altered(HIAR.recipe, level=Level.CLEAN, window_frames=12, sink_frames=3),
+        cues=CuePolicy(change=CueRule.JOINT, keep_sinks=True),
+    )
+    assert made.most_together == 4
+    swapping, recaching, batched = (
+        footprint(replace(HIAR, recipe=recipe), worker("denoise-0", max_batch=size), lane_pages=12).workspace_bytes
+        for recipe, size in ((replace(made, cues=CuePolicy()), 1), (made, 1), (made, 4))
+    )
+    assert swapping < recaching == batched
 
 
 def test_a_decode_takes_what_was_measured() -> None:

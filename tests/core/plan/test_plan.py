@@ -18,7 +18,7 @@ from longtake.core.effects import Refused
 from longtake.core.errors import InvalidField, NoCapacity
 from longtake.core.events import Open, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.limits import Limits
+from longtake.core.limits import AdmitAt, Limits
 from longtake.core.plan.measured import MEASURED
 from longtake.core.plan.model import Model, SessionBytes
 from longtake.core.plan.model import session_bytes as sizes_of
@@ -140,9 +140,12 @@ def test_streams_that_fit_by_memory(count: int, gigabytes: int, past_only: int, 
     assert (made.streams, made.streams_by_rate) == (made.streams_by_memory, None)
 
 
-def admitted_by_the_server(found: Plan, given: Devices, pace: Pace, model: Model = WAN) -> int:
+def admitted_by_the_server(
+    found: Plan, given: Devices, pace: Pace, model: Model = WAN, admit_at: AdmitAt = AdmitAt.USUAL
+) -> int:
     """How many streams a real scheduler lets in on such workers."""
-    scheduler = Scheduler(model.recipe, model.geometry, Limits(max_sessions=10_000, max_queued=0))
+    limits = Limits(max_sessions=10_000, max_queued=0, admit_at=admit_at)
+    scheduler = Scheduler(model.recipe, model.geometry, limits)
     length = given.layer_split  # the engine takes the slowest of a chain for all of it, and the fewest pages
     replica = Ability(
         capacity=found.pages_per_worker, forward_s=given.forward_s / length, chain_length=length
@@ -168,6 +171,22 @@ def test_the_server_admits_what_the_plan_says(count: int, forward_s: float) -> N
     for pace in Pace:
         found = plan(WAN, given, pace)
         assert admitted_by_the_server(found, given, pace) == found.streams
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_the_server_admits_by_a_shed_list_what_the_plan_says(count: int) -> None:
+    clean = altered(WAN.recipe, level=Level.CLEAN, window_frames=9)
+    model = replace(WAN, recipe=altered(clean, shed=((1000, 500), (1000,))))
+    given = devices(count, gigabytes=1000, forward_s=0.05)
+    found = plan(model, given, Pace.REALTIME)
+    assert [shed.forwards_per_block for shed in found.shed] == [3, 2]
+    assert found.shed[0].limit_blocks_per_s == pytest.approx(count / (3 * 0.05))
+    assert admitted_by_the_server(found, given, Pace.REALTIME, model) == found.streams_by_rate
+    admitted = admitted_by_the_server(found, given, Pace.REALTIME, model, AdmitAt.SHED)
+    assert admitted == found.shed[0].streams_by_rate
+    assert admitted == count * 4, "0.95 / (3 * 0.05 / 0.75) streams a device, whole ones"
+    assert plan(model, given, Pace.FAST).shed[0].streams_by_rate is None
+    assert not plan(WAN, given, Pace.REALTIME).shed
 
 
 @pytest.mark.parametrize("preset", ["wan2.1-14b-480p", "wan-14b-krea-480p"])

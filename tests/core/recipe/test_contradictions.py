@@ -199,6 +199,79 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
         ("recipe.cue_change = recache-window", "recipe.level = staggered"),
     ),
+    "a reference where blocks step together": (
+        {"level": Level.STAGGERED, "lag": 1, "window_frames": 2, "reference_frames": 1},
+        {"level": Level.CLEAN, "window_frames": 2, "reference_frames": 1},
+        ("recipe.reference_frames = 1", "recipe.level = staggered"),
+    ),
+    "a reference in the way": (
+        {"window_frames": 2, "positions": cyclic(2), "reference_frames": 1},
+        {"window_frames": 2, "positions": LISTED, "reference_frames": 1},
+        ("recipe.positions = { cyclic = 2 }", "recipe.reference_frames = 1"),
+    ),
+    "a place for no reference": (
+        {"reference_lead": 8},
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1},
+        ("recipe.reference_lead = 8", "recipe.reference_frames = none"),
+    ),
+    "a reference that runs ahead of a list": (
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1, "positions": LISTED},
+        {"window_frames": 2, "reference_lead": 8, "reference_frames": 1, "reference_stride": 4},
+        ("recipe.reference_lead = 8", "recipe.positions = listed"),
+    ),
+    "a stride without a lead": (
+        {"window_frames": 2, "reference_frames": 1, "reference_stride": 4},
+        {"window_frames": 2, "reference_frames": 1, "reference_stride": 1},
+        ("recipe.reference_stride = 4", "recipe.reference_lead = none"),
+    ),
+    "a reference beside cuts": (
+        {"cut": True, "window_frames": 2, "reference_frames": 1},
+        {"window_frames": 2, "reference_frames": 1},
+        ("recipe.reference_frames = 1", "recipe.cut = True"),
+    ),
+    "a cut where blocks step together": (
+        {"cut": True, "level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        {"level": Level.STAGGERED, "lag": 1, "ladder": (1000, 500)},
+        ("recipe.cut = True", "recipe.level = staggered"),
+    ),
+    "a cut of what has no window": (
+        {"cut": True, "window_frames": None, "block_limit": 1},
+        {"cut": True, "window_frames": 1, "block_limit": 1},
+        ("recipe.cut = True", "recipe.window_frames = none"),
+    ),
+    "a cut and a recache": (
+        {"cut": True, "change": CueRule.WINDOW},
+        {"cut": True},
+        ("recipe.cut = True", "recipe.cue_change = recache-window"),
+    ),
+    "no room beside shots": (
+        {"cut": True, "shot_frames": 1, "sink_frames": 1, "window_frames": 2},
+        {"cut": True, "shot_frames": 1, "sink_frames": 1, "window_frames": 3},
+        (
+            "recipe.window_frames = 2",
+            "recipe.shot_frames = 1 with recipe.sink_frames = 1 with recipe.frames_per_block = 1",
+        ),
+    ),
+    "shots that never end": (
+        {"shot_frames": 1, "window_frames": 2},
+        {"shot_frames": 1, "window_frames": 2, "cut": True},
+        ("recipe.shot_frames = 1", "recipe.cut = none"),
+    ),
+    "an offset between no shots": (
+        {"positions": Positions(shot_offset=8)},
+        {"positions": Positions(shot_offset=8), "cut": True},
+        ("recipe.shot_offset = 8", "recipe.cut = none"),
+    ),
+    "half a block of a shot": (
+        {"cut": True, "shot_frames": 1, "window_frames": 3, "frames": 2},
+        {"cut": True, "shot_frames": 2, "window_frames": 4, "frames": 2},
+        ("recipe.shot_frames = 1", "recipe.frames_per_block = 2 with recipe.first_frames = none"),
+    ),
+    "shots in the way": (
+        {"cut": True, "shot_frames": 1, "window_frames": 2, "positions": cyclic(2)},
+        {"cut": True, "window_frames": 2, "positions": cyclic(2)},
+        ("recipe.positions = { cyclic = 2 }", "recipe.shot_frames = 1 with recipe.shot_offset = none"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 
@@ -220,6 +293,20 @@ def test_the_smallest_that_breaks_a_rule_is_told_with_both_sides_and_the_next_is
     else:
         with pytest.raises(Contradiction):
             altered(SMALLEST, **broken)
+
+
+@pytest.mark.parametrize(
+    ("fields", "second"),
+    [
+        ({"window_frames": 3, "frames": 3}, "recipe.frames_per_block = 3 with recipe.sink_frames = 0"),
+        ({"window_frames": 3, "first_frames": 3}, "recipe.first_frames = 3"),
+    ],
+)
+def test_a_window_must_hold_the_reference_beside_a_block(fields: Fields, second: str) -> None:
+    with pytest.raises(Contradiction) as caught:
+        altered(SMALLEST, reference_frames=1, **fields)
+    assert f"recipe.window_frames = 3 contradicts {second} with recipe.reference_frames = 1" in str(caught.value)
+    altered(SMALLEST, reference_frames=1, **(fields | {"window_frames": 4}))
 
 
 def test_all_that_contradicts_itself_is_told_at_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.recaches import read_by, recached
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
+from longtake.core.recipe.cues import Back, CueChange, CuePolicy, CueRule
 from tests.core.support.recaching import BLOCKS, EVERY, recaching
 
 KEPT = recaching(CueRule.JOINT, sinks=3, keep=True, window=12).renewing
@@ -74,10 +74,15 @@ def test_frame_by_frame_it_is_what_the_paper_says_whatever_came_before(name: str
 
 def test_a_cue_swaps_under_any_recipe_and_recaches_where_that_says_how() -> None:
     joint, plain = CuePolicy(change=CueRule.JOINT), CuePolicy()
-    assert [joint.of(asked) for asked in (None, *CueChange)] == [CueChange.RECACHE, CueChange.SWAP, CueChange.RECACHE]
+    swap, recache = CueChange.SWAP, CueChange.RECACHE
+    assert [joint.of(asked) for asked in (None, swap, recache)] == [recache, swap, recache]
     assert [plain.of(asked) for asked in (None, CueChange.SWAP)] == [CueChange.SWAP, CueChange.SWAP]
     with pytest.raises(InvalidField, match=r"cue\.change"):
         plain.of(CueChange.RECACHE)
+    for effect in (CueChange.CUT, Back(0)):
+        assert CuePolicy(cut=True).of(effect) == effect
+        with pytest.raises(InvalidField, match=r"cue\.change"):
+            joint.of(effect)
 
 
 def test_recipes_that_recache_are_others_and_those_that_do_not_are_what_they_were() -> None:

@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
@@ -58,6 +58,7 @@ from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
+from tests.core.support.unbegun import is_unbegun
 from workers.messages import Decode, Done, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
@@ -86,6 +87,7 @@ class CheckedCell:
     batch_limit: int = 1
     mixes_kinds: bool = True
     chain_length: int = 1
+    joint_ops: int = 64
     numerics: Callable[[WorkerId], str] = lambda _: ""
     """The class of each worker."""
     limits: Limits = field(default_factory=Limits)
@@ -117,7 +119,7 @@ class CheckedCell:
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
     renewals: dict[tuple[SessionId, Op], OfRenewal] = field(default_factory=dict)
     """Ops in flight that commit a block anew."""
-    asked: dict[tuple[SessionId, CueId], CueChange | None] = field(default_factory=dict)
+    asked: dict[tuple[SessionId, CueId], CueEffect | None] = field(default_factory=dict)
     """What cues have asked for."""
 
     others: dict[str, Recipe] = field(default_factory=dict)
@@ -147,7 +149,7 @@ class CheckedCell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         ability = Ability(
-            joint_ops=64,
+            joint_ops=self.joint_ops,
             capacity=capacity,
             batch_limit=self.batch_limit,
             mixes_kinds=self.mixes_kinds,
@@ -279,17 +281,23 @@ class CheckedCell:
             CueChange.SWAP if self.graph_of(effect.session).recipe.cues.change is CueRule.SWAP else CueChange.RECACHE
         )
         does = self.asked.get((effect.session, effect.cue)) or default
-        blocks = self.contents.recaches.setdefault(effect.session, set())
-        blocks.discard(effect.block)
-        if does is CueChange.RECACHE and effect.block:
-            blocks.add(effect.block)
+        self.contents.told(effect.session, effect.block, does)
+
+    def _check_prompt(self, work: ForwardWork, before: int) -> None:
+        """What is committed anew before a block is by its prompt; that of a shot by the one which the shot began by."""
+        if self.graph_of(work.session).recipe.cues.cut:
+            versions = self.versions.get((work.session, work.block), {work.conditioning.version})
+            assert versions == {work.conditioning.version}, "of another prompt than the shot"
+            return
+        right = self.session(work.session).prompts.turn_at(before)
+        assert (right.block, right.version) == (before, work.conditioning.version), "of another prompt"
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
         if isinstance(effect, PrepareStream) and effect.encodes:
             graph = self.graph_of(effect.session)
             self.kept.give(effect.session, graph)
-            assert graph.given_blocks, f"nothing was given of {effect.session}"
+            assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
@@ -339,16 +347,15 @@ class CheckedCell:
             self.renewals.pop((work.session, op), None)
             if renewal is not None:
                 self.renewals[work.session, op] = OfRenewal(renewal.block, is_new)
-                right = self.session(work.session).prompts.turn_at(renewal.block)
                 assert isinstance(work, ForwardWork)
-                assert (right.block, right.version) == (renewal.block, work.conditioning.version), "of another prompt"
-            twice = (work.session, op) in self.sent and not is_new
-            assert not twice or work.session in self.struck, f"{op} was dispatched twice"
+                self._check_prompt(work, renewal.block)
+            may_again = is_new or work.session in self.struck or is_unbegun(work, graph, self.sent)
+            assert (work.session, op) not in self.sent or may_again, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             self.void.discard((work.session, op))
             self.replays.discard((work.session, op))
             if again:
-                assert is_new or work.session in self.struck, f"{op} is done once more"
+                assert may_again, f"{op} is done once more"
                 self.replays.add((work.session, op))
             goes_along = self.limits.fused_passes or self.graph_of(work.session).joint is not None
             beside = mates[: mates.index((work.session, op))] if goes_along else []

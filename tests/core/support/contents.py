@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from benchmarks.places import standing
-from benchmarks.recaches import read_by, recached
+from benchmarks.recaches import Recached, read_by, recached
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
+from tests.core.support.storied import again, read_in, standing_in
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
@@ -37,10 +39,22 @@ class Contents:
     """The same of blocks that step together, after each of their ops, and which one it was."""
     recaches: dict[SessionId, set[int]] = field(default_factory=dict)
     """The blocks of a session's own cues before which its lanes are renewed."""
+    cuts: dict[SessionId, dict[int, int | None]] = field(default_factory=dict)
+    """The cuts of a session's own cues, each with the shot that the story goes back to there."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
     """(session, lane, block): what was denoised last."""
+
+    def told(self, session: SessionId, block: int, does: CueEffect) -> None:
+        """A cue for this block does so much beside changing the prompt; of two the later counts."""
+        recaches, cuts = self.recaches.setdefault(session, set()), self.cuts.setdefault(session, {})
+        recaches.discard(block)
+        cuts.pop(block, None)
+        if does is CueChange.RECACHE and block:
+            recaches.add(block)
+        if (does is CueChange.CUT or isinstance(does, Back)) and block:
+            cuts[block] = does.shot if isinstance(does, Back) else None
 
     def writer(self, session: SessionId, block: int) -> SessionId:
         """Who computed a block of a session: it, or whom it was forked from."""
@@ -70,10 +84,12 @@ class Contents:
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
-            recipe, work = self.graph_of(order.work.session).recipe, order.work
+            work = order.work
             passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
-            right = recached(recipe, renewal, passed).reads[work.block] if renewal is not None else None
-            self.check_places(work, read_by(recipe, work.block, passed) if right is None else right)
+            if renewal is None or work.block < 0:
+                self.check_places(work, self._read(work))
+            else:
+                self.check_places(work, self._renewal(work, renewal, passed).reads[work.block])
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""
@@ -91,7 +107,7 @@ class Contents:
         name = f"{work.kind}({work.step}, {work.block})"
         recaches = self.passed(work.session, work.block + 1)
         recipe = self.graph_of(work.session).recipe
-        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(self.own_frames(work)))
+        self._check_frames(worker, work, self._read(work), dict(self.own_frames(work)))
         made = recached(recipe, recaches[-1], recaches[:-1]).frames if recaches else ()
         for frame in set(read_by(recipe, work.block, recaches)) & set(made):
             assert self._made(work.session, work.lane, frame)[0] == recaches[-1], f"{frame} is of the prompt before"
@@ -105,13 +121,41 @@ class Contents:
         `works` are one forward: several if they read one another.
         """
         recipe = self.graph_of(works[0].session).recipe
-        right = recached(recipe, block, self.passed(works[0].session, block))
+        if works[0].block < 0:  # the reference reads itself alone
+            self._check_frames(worker, works[0], read_by(recipe, -1, []), dict(self.own_frames(works[0])))
+            assert len(works) == 1
+            return
+        right = self._renewal(works[0], block, self.passed(works[0].session, block))
         mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
             self._check_frames(worker, work, right.reads[work.block], mates)
             for frame in set(right.reads[work.block]) & set(right.frames) - mates.keys():
                 assert block in self.sealed[work.session, work.lane, frame], f"frame {frame} is of the prompt before"
         assert len(works) == 1 or {work.block * recipe.blocks.frames for work in works} <= set(right.frames)
+
+    def _read(self, work: ForwardWork) -> list[int]:
+        """What the block of a forward is to read, in order."""
+        recipe = self.graph_of(work.session).recipe
+        if recipe.cues.cut:
+            return read_in(recipe, work.block, self.story(work.session, work.block + 1))
+        return read_by(recipe, work.block, self.passed(work.session, work.block + 1))
+
+    def _renewal(self, work: ForwardWork, block: int, passed: Sequence[int]) -> Recached:
+        """What is committed anew before a block of its session."""
+        recipe = self.graph_of(work.session).recipe
+        if not recipe.cues.cut:
+            return recached(recipe, block, passed)
+        made = again(recipe, block, self.story(work.session, block + 1))
+        assert made is not None, f"nothing is to be made anew before block {block}"
+        return made
+
+    def story(self, session: SessionId, before: int) -> list[tuple[int, int | None]]:
+        """The cuts before this block, of a session or whom it was forked from."""
+        own = {block: target for block, target in self.cuts.get(session, {}).items() if block < before}
+        if session in self.parents:
+            parent, first = self.parents[session]
+            own |= dict(self.story(parent, min(first, before)))
+        return sorted(own.items())
 
     def passed(self, session: SessionId, before: int) -> list[int]:
         """The blocks before this one before which a session, or whom it was forked from, was renewed."""
@@ -125,7 +169,8 @@ class Contents:
         """When the page of a frame was sealed or renewed last, as in `sealed`, and what it must hold now."""
         before = 1 << 60
         while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
-            session, before = self.parents[session]
+            session, first = self.parents[session]
+            before = min(before, first)
         made = self.sealed[session, lane, frame]
         newest = max(block for block in made if block < before)
         return newest, made[newest]
@@ -166,8 +211,10 @@ class Contents:
     def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
         """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
         graph = self.graph_of(work.session)
-        own = graph.blocks.own(work.block)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
+        if graph.recipe.cues.cut:
+            right = standing_in(graph.recipe, own, seen, self.story(work.session, 1 << 60))
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
         assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
@@ -190,4 +237,6 @@ class Contents:
 
     def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
         """The latent frames of a forward's own block, each with its page."""
-        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
+        return zip(own, work.pages.writes, strict=True)

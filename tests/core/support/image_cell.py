@@ -39,7 +39,7 @@ class ImageCell(Cell):
         self.contents.parents[session] = (parent, block)
         self.images.shares_pages = True
         self.done |= {
-            (session, self.graph.op(chain.number, past)) for chain in self.graph.chains for past in range(block)
+            (session, self.graph.op(chain.number, past)) for chain in self.graph.chains for past in range(-1, block)
         }
         self.send(
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,

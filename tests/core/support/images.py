@@ -27,6 +27,8 @@ class Images:
     """Given and not taken yet."""
     sources: dict[ImageId, Stow] = field(default_factory=dict)
     """By which order each image was made."""
+    dropped: set[ImageId] = field(default_factory=set)
+    """Those that were to be dropped: the lane that they were made of may have stayed, or come back."""
     loaded: dict[tuple[WorkerId, PageId], int] = field(default_factory=dict)
     """How many images had been made when a page was loaded last."""
     shares_pages: bool = False
@@ -36,6 +38,8 @@ class Images:
     """Loads that were done."""
 
     def order(self, order: Order) -> None:
+        if isinstance(order, Discard):
+            self.dropped.add(order.image)
         if order.worker in self.fakes:
             self.orders.setdefault(order.worker, deque()).append(order)
 
@@ -77,7 +81,7 @@ class Images:
             case LoadImage() if not isinstance(answer, ImageGone):
                 self.moved += 1
                 self.loaded |= {(order.worker, page): len(self.sources) for page in order.target}
-                if not self.shares_pages:
+                if not self.shares_pages and order.image not in self.dropped:
                     self._blank(self.sources[order.image], order)
         return None if answer is None else event_of(answer, worker, now_s)
 

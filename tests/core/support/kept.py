@@ -42,7 +42,10 @@ class Kept:
         self.latents[work.session, work.block, work.enters] = latents
 
     def give(self, session: SessionId, graph: Graph) -> None:
-        """Keep what the given blocks of a session were encoded to; the same each time."""
+        """Keep what the given blocks of a session, and its reference, were encoded to; the same each time."""
+        if count := graph.window.references:
+            made = SMALLEST.divided(BlockPlan(frames=count))
+            self.latents[session, 0, graph.step_count + 1] = latents_of(mix(b"reference", session.encode()), made)
         for block in range(graph.given_blocks):
             made = SMALLEST.divided(BlockPlan(frames=graph.blocks.made(block)))
             name = mix(b"given", session.encode(), numbers(block))
@@ -54,8 +57,8 @@ class Kept:
             case Trim():
                 floors = dict(enumerate(effect.floors, start=1))
                 for session, block, step in list(self.latents):
-                    is_held = block < effect.sinks or effect.held[0] <= block < effect.held[1]
-                    if session == effect.session and block < floors[step] and not is_held:
+                    is_held = block < effect.sinks or any(start <= block < end for start, end in effect.held)
+                    if session == effect.session and block < floors.get(step, 0) and not is_held:
                         del self.latents[session, block, step]
             case Inherit():
                 for (session, block, step), latents in list(self.latents.items()):

@@ -6,12 +6,13 @@ import random
 from dataclasses import replace
 
 from longtake.core.endings import Ending
-from longtake.core.errors import InternalFault
 from longtake.core.events import Cue, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
+from longtake.core.recipe.cues import CueChange, CueEffect, CuePolicy, CueRule
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe
@@ -53,7 +54,7 @@ EVERY = {
 """One of every kind."""
 
 
-def ask(cell: Cell, session: SessionId, name: str, block: int | None, change: CueChange | None = None) -> None:
+def ask(cell: Cell, session: SessionId, name: str, block: int | None, change: CueEffect | None = None) -> None:
     """A cue comes."""
     request = replace(cue(name, block=block, prompt=f"prompt {name}"), change=change)
     cell.send(Cue(now_s=cell.now_s, session=session, request=request))
@@ -109,7 +110,7 @@ class CueStorm:
                 cell.acknowledge(draw.choice(cell.owing()))
             case "cue":
                 ahead = cell.session(session).next_block + draw.randrange(5)
-                change = draw.choice([None, None, *CueChange])
+                change = self.change(ahead)
                 ask(cell, session, f"c{self._number}", draw.choice([None, ahead]), change)
             case "fork":
                 at = draw.choice([None, max(0, cell.session(session).next_block - draw.randrange(5))])
@@ -128,14 +129,21 @@ class CueStorm:
             case "play":
                 cell.send(Play(now_s=cell.now_s, session=session))
 
+    def change(self, block: int) -> CueEffect | None:
+        """What a cue for a block asks for, or does not say."""
+        return self.draw.choice([None, None, CueChange.SWAP, CueChange.RECACHE])
+
     def _move(self, session: SessionId) -> None:
-        place = self.cell.session(session).place
-        if place.lanes:
-            targets = [view.worker for view in self.cell.scheduler.workers() if view.role is Role.DENOISE]
-            try:
-                self.cell.move(session, self.draw.randrange(len(place.lanes)), self.draw.choice(targets))
-            except (InternalFault, ValueError, KeyError):
-                return  # it is there, or on its way
+        """Move a lane where the balance may move it."""
+        record, cell = self.cell.session(session), self.cell
+        if record.state not in (State.OPENING, State.RUNNING) or record.kin.forks or record.kin.depends:
+            return
+        lane = self.draw.randrange(len(record.place.lanes))
+        units = cell.scheduler.cell.fleet.demands(record).lane.units
+        free = [worker.id for worker in cell.fleet if worker.role is Role.DENOISE and worker.free >= units]
+        targets = [worker for worker in free if worker != record.place.lanes[lane]]
+        if targets and not any(hold is Hold.MOVING for _, hold in record.lane_holds):
+            cell.move(session, lane, self.draw.choice(targets))
 
 
 CUE = CueId("cue")

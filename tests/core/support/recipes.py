@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
@@ -21,8 +22,8 @@ APART = [level for level in Level if level is not Level.STAGGERED]
 
 def altered(recipe: Recipe, **changes: object) -> Recipe:
     """The recipe with other values of these fields, each of its own or of one of its parts."""
-    for name in ("steps", "blocks", "context", "cues"):
-        part = getattr(recipe, name)
+    for name in ("steps", "blocks", "context", "cues", "positions"):
+        part: Any = changes.get(name, getattr(recipe, name))
         own = {field.name: changes.pop(field.name) for field in fields(part) if field.name in changes}
         if own:
             changes[name] = replace(part, **own)

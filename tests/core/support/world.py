@@ -11,6 +11,7 @@ from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, SessionI
 from tests.core.support.batches import is_joint
 from tests.core.support.checked import CheckedCell
 from tests.core.support.parts import op_of, works_of
+from tests.core.support.unbegun import is_unbegun
 from workers.messages import Decode, Done, Forward, Task
 
 T = TypeVar("T")
@@ -92,8 +93,15 @@ class Cell(CheckedCell):
         forwards = tuple(order for order in orders if isinstance(order, Forward))
         self.fakes[worker].perform(Task(sequence=DispatchNumber(0), order=forwards))
         for work in works:
-            if renewal.is_new:
+            if renewal.is_new or (work.block < 0 and self._is_first(work)):
                 self.contents.renewed(worker, work, renewal.block)
+
+    def _is_first(self, work: ForwardWork) -> bool:
+        """Whether a reference is committed that no block has read: what was, was lost, or had another prompt."""
+        return (
+            is_unbegun(work, self.graph_of(work.session), self.sent)
+            or (work.session, work.lane, work.block) not in self.contents.sealed
+        )
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work

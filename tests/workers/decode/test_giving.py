@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cluster.launch.plan import POCKET, model_path
 from longtake.core.errors import InvalidField
@@ -14,7 +16,8 @@ from tests.workers.given_pictures import encoded, jpeg, moving_ball, png
 from workers.decode.giving import PictureEncoder, covering
 from workers.decode.slots import LatentFormat
 from workers.models import weights
-from workers.models.api import Compute
+from workers.models.api import CarriedState, Compute, LatentEncoder
+from workers.start.probe import encode_trial
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,40 @@ def test_latents_are_those_of_the_whole_clip_at_once_and_decode_to_the_pictures(
         z_BCFHW = latents_FCHW.transpose(0, 1)[None] * std + mean
         back_BCFHW = decoder.decode(z_BCFHW, decoder.initial_state(1, *latents_FCHW.shape[2:]))
     assert (back_BCFHW - pixels_BCFHW).abs().mean() < 0.15, "normalised the other way it is above 0.4"
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Watched:
+    """An encoder of which is kept what it was given."""
+
+    encoder: LatentEncoder
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+    given: list[torch.Size] = field(default_factory=list)
+
+    def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
+        """See workers.models.api.LatentEncoder."""
+        return self.encoder.initial_state(batch, height, width)
+
+    def encode(self, pixels_BCFHW: Tensor, state: CarriedState) -> tuple[Tensor, Tensor]:
+        """See workers.models.api.LatentEncoder."""
+        self.given.append(pixels_BCFHW.shape)
+        return self.encoder.encode(pixels_BCFHW, state)
+
+
+def test_what_memory_is_kept_for_is_what_clips_are_encoded_by() -> None:
+    info = weights.load_info(model_path(POCKET))
+    encoder = weights.load_encoder(model_path(POCKET), info, Compute())
+    assert encoder is not None
+    tried, served = Watched(encoder), Watched(encoder)
+    with torch.inference_mode():
+        encode_trial(tried, info.geometry)
+    giving = PictureEncoder(served, LatentFormat.of(info), info.geometry)
+    giving.latents([encoded(picture) for picture in moving_ball(9)])
+    assert tried.given == served.given and len(tried.given) == 3
 
 
 def test_an_image_is_one_frame_and_a_clip_begins_with_it(giving: PictureEncoder) -> None:

@@ -1,4 +1,4 @@
-"""The trial of joint ops: what gives the same bits in every way to do it passes, what notices its mates does not."""
+"""The trial of joint ops: what does not notice whether a commit is among them passes, what does notice does not."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BOTH_WAYS = altered(CAUSAL, both_ways=True, window_frames=7)
 
 
 class NoticesMates(WanModel):
-    """Rounds otherwise where it does several ops at once."""
+    """Rounds otherwise for each number of ops that it does at once."""
 
     def forward(self, inputs: Inputs) -> Tensor:
         flow: Tensor = super().forward(inputs)
-        return flow * (1 + 1e-6 * (len(flow) > 1))
+        return flow * (1 + 1e-6 * len(flow))
 
 
 def passes(kind: type[WanModel], recipe: Recipe) -> bool:
@@ -48,9 +48,10 @@ def test_what_gives_the_same_bits_passes(recipe: Recipe) -> None:
 
 def test_what_notices_its_mates_does_not_pass() -> None:
     assert not passes(NoticesMates, CAUSAL)
+    assert not passes(NoticesMates, BOTH_WAYS)
 
 
-def test_a_worker_says_how_many_ops_of_a_stream_it_does_together(tmp_path: Path) -> None:
+def test_a_worker_says_among_how_many_ops_of_a_stream_it_commits(tmp_path: Path) -> None:
     write_model(tmp_path)
     spec = WorkerSpec(worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=tmp_path, max_batch=1)
     assert LoadedWorker(spec).introduction.ability.joint_ops == 0

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from longtake.core.errors import NoCapacity
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Role, WorkerId
-from tests.workers.model_dir import write_model
+from tests.core.support.recipes import altered
+from tests.workers.model_dir import model_info, write_model
 from workers.link_trust import write_secret
 from workers.start.child import environment
 from workers.start.loading import LoadedWorker, load_worker
+from workers.start.probe import Subject
 from workers.start.spec import WorkerSpec, to_line
 from workers.start.taking import Stock, taken
 
@@ -39,6 +45,24 @@ def test_too_many_pages_are_refused_with_what_fits(model: Path) -> None:
     with pytest.raises(NoCapacity, match=r"cpu has no room for 100000000000000 pages of \S+ MB = \S+ GB: \S+ GB were "
                        r"free, so \d+ of them fit; ask for less with cluster.sessions_per_worker"):  # fmt: skip
         load_worker(denoiser(model, TOO_MANY))
+
+
+def test_room_is_kept_for_the_most_ops_that_a_recipe_puts_into_one_forward(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = model_info(Level.CLEAN).recipe
+    recaching = replace(altered(made, window_frames=6, sink_frames=0), cues=CuePolicy(change=CueRule.JOINT))
+    tried: dict[Recipe, int] = {}
+
+    def peak_bytes(subject: Subject, size: int) -> int:
+        tried[subject.recipe] = max(size, tried.get(subject.recipe, 0))
+        return 0
+
+    monkeypatch.setattr("workers.start.loading.forward_peak_bytes", peak_bytes)
+    stepping = model_info(Level.STAGGERED).recipe
+    load_worker(replace(denoiser(model, 40), max_batch=1, recipes=(recaching, stepping)))
+    assert tried[recaching] == recaching.most_together == 3
+    assert stepping.joint is not None and tried[stepping] == stepping.joint.live == 2
 
 
 def test_a_device_that_is_full_says_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
