@@ -14,6 +14,7 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from benchmarks.recaches import read_by, recached
+from benchmarks.stories import read_in
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
@@ -203,7 +204,7 @@ class Stream(Generic[T, P]):
             if block and self.course.recaches(block):
                 self._recache(block)
             self._fold(block)
-            text, reads = self.course.text(block), read_by(self.recipe, block, self.renewed)
+            text, reads = self.course.text(block), self._read(block)
             if block < self.given_blocks:
                 latents = self.course.given(self.recipe.blocks.own(block))
             else:
@@ -215,6 +216,11 @@ class Stream(Generic[T, P]):
                     self._commit(lane, block, (latents, 0.0), text, reads)
             self._forget(block)
             yield latents
+
+    def _read(self, block: int) -> list[int]:
+        """What a block reads; a stream that may be cut is not, so it is one shot."""
+        cuts, recipe = self.recipe.cues.cut, self.recipe
+        return read_in(recipe, block, ()) if cuts else read_by(recipe, block, self.renewed)
 
     def _made(self, block: int, text: P, reads: Sequence[int]) -> T:
         """A block through its steps, which are committed one by one at level OUTPUT."""
@@ -306,7 +312,7 @@ class Stream(Generic[T, P]):
         if size is None or recipe.cues.change is CueRule.FULL:
             return
         first = recipe.blocks.first_frame(block)
-        sinks = [frame for frame in read_by(recipe, block, self.renewed) if frame <= first - size]
+        sinks = [frame for frame in self._read(block) if frame <= first - size]
         oldest = first - size - recipe.blocks.most
         for lane, left in zip(self.lanes, self.left, strict=True):
             lane.forget([*range(recipe.sink_frames), *sinks], oldest)

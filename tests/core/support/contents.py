@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.places import standing
 from benchmarks.recaches import Recached, read_by, recached
+from benchmarks.stories import again, read_in, standing_in
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
@@ -18,7 +19,6 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
-from tests.core.support.storied import again, read_in, standing_in
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import HASH_BYTES, REACH, decoded, first_state, folded
 from workers.simulated.fake import FakeWorker
