@@ -79,7 +79,6 @@ class ModelInfo:
     """Sizes of a tiny decoder for the same latents, which it takes as they are; None if there is none."""
 
     def __post_init__(self) -> None:
-        self.recipe.memory.check_tokens(self.geometry.tokens_per_frame)
         channels = self.vae.z_dim
         for name, width in (("dit.in_dim", self.dit.in_dim), ("dit.out_dim", self.dit.out_dim)):
             if width != channels:
