@@ -124,6 +124,10 @@ class LaneOf(Protocol[T, P]):
         """
         ...
 
+    def fold(self, frames: Sequence[int], into: int) -> None:
+        """In each layer these frames become one, which is called `into`."""
+        ...
+
     def forget(self, kept: Sequence[int], before: int) -> None:
         """Drop the frames before this one that are not kept."""
         ...
@@ -199,6 +203,7 @@ class Stream(Generic[T, P]):
         for block in count():
             if block and self.course.recaches(block):
                 self._recache(block)
+            self._fold(block)
             text, reads = self.course.text(block), self._read(block)
             if block < self.given_blocks:
                 latents = self.course.given(self.recipe.blocks.own(block))
@@ -238,6 +243,18 @@ class Stream(Generic[T, P]):
     def _commit(self, lane: int, block: int, what: tuple[T, float], text: P, reads: Sequence[int]) -> None:
         self.left[lane][block] = what
         self.lanes[lane].run(Op(block, what[0], text, what[1], reads))
+
+    def _fold(self, block: int) -> None:
+        """Make one of each k frames of the memory and of those that have no room beside this block (SoulX-LiveAct)."""
+        recipe, own, window = self.recipe, self.recipe.blocks.own(block), self.recipe.window_frames
+        k, sinks, memory = recipe.memory.fold_frames, recipe.sink_frames, recipe.context.memory_frames
+        if not k or window is None or own.stop <= window:
+            return
+        ring = window - sinks - memory
+        row = [*range(sinks, sinks + memory), *(frame - ring for frame in own)]
+        for lane in self.lanes:
+            for number in range(memory):
+                lane.fold(row[number * k :][:k], sinks + number)
 
     def _recache(self, block: int) -> None:
         """What every lane does before `block`, with the prompt of that."""

@@ -20,12 +20,12 @@ def pictures_of(wish: Wish) -> tuple[bytes, ...]:
     return tuple(f"picture {wish.number} {number}".encode() for number in range(4 * wish.given - 3))
 
 
-def script_of(wish: Wish, model: Model, parent: Script | None) -> Script:
-    """What a client asks for, before anything is accepted; a fork may begin elsewhere."""
+def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None) -> Script:
+    """What a client asks for, before anything is accepted: a fork at this block, or where its parent will be."""
     name = arithmetic.mix(b"given", *pictures_of(wish))
     given = wish.given if parent is None else 0
     beginning = arithmetic.latents_of(name, model.geometry.divided(BlockPlan(frames=given))) if given else b""
-    first = 0 if parent is None or wish.fork_back is not None else parent.given_blocks
+    first = 0 if parent is None else parent.given_blocks if block is None else block
     return Script(
         model=model, number=100 + wish.number, prompt=f"prompt {wish.number}", blocks=wish.blocks, parent=parent,
         beginning=beginning, first=first,

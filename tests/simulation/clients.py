@@ -137,11 +137,12 @@ class SimulatedClient:
             return
         self.attempts += 1
         wish = self.wish
-        self.script = script_of(wish, self.model, None if self.parent is None else self.parent.script)
+        block = None if self.parent is None else self._forks_at(self.parent)
+        self.script = script_of(wish, self.model, None if self.parent is None else self.parent.script, block)
         self._cues.clear()
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
-        fork = None if self.parent is None else Fork(session=self.parent.session, block=self._forks_at(self.parent))
+        fork = None if self.parent is None else Fork(session=self.parent.session, block=block)
         pictures = pictures_of(wish) if wish.given else ()
         self._dial().open(opening(wish, self.session, self.script, cues, fork), pictures)
 

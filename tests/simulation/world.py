@@ -164,7 +164,8 @@ class World:
         check_admitted(event, scheduler)
         latents = self.engine.journal.sizes_bytes()["latents"]
         rewinds = self.scenario.limits.rewind_blocks
-        clients = [self._client_of(view.session) for view in scheduler.sessions()]
+        there = {*self.engine.journal.sessions, *(view.session for view in scheduler.sessions())}
+        clients = map(self._client_of, sorted(there))  # one that is adopted next has its latents before
         bound = sum(journal_bytes(client.script, client.wish, rewinds) for client in clients)
         if latents > bound:
             raise Violation(f"the journal holds {latents} bytes of latents, {bound} are enough")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -41,6 +42,9 @@ class RecipeFields:
     shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
+    memory_frames: int = 0
+    on_leave: OnLeave = OnLeave.DROP
+    fold_frames: int = 0
     cut: bool = False
 
     def recipe(self) -> Recipe:
@@ -63,5 +67,6 @@ class RecipeFields:
                 reference_stride=self.reference_stride,
             ),
             cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
+            memory=MemoryPolicy(on_leave=self.on_leave, fold_frames=self.fold_frames),
             block_limit=self.block_limit,
         )

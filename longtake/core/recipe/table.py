@@ -17,6 +17,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -130,6 +131,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "memory_frames": _Key("memory_frames", _whole, "a whole number of latent frames, 0 or more"),
         "shot_frames": _Key("shot_frames", _whole, "a whole number of latent frames, 0 or more"),
         "reference_frames": _Key("reference_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
@@ -148,6 +150,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
         "cut": _Key("cut", _truth, "true or false"),
+    },
+    "memory": {
+        "on_leave": _Key("on_leave", OnLeave, _words(OnLeave)),
+        "fold_frames": _Key("fold_frames", _whole, "a whole number of latent frames, 2 or more"),
     },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
@@ -194,6 +200,7 @@ _PARTS: Mapping[str, _Part] = {
         fields={"positions": "stream"} | {each.name: each.name for each in dataclass_fields(Positions)[1:]},
         least={},
     ),
+    "memory": _Part(made=MemoryPolicy, fields={"on_leave": "on_leave", "fold_frames": "fold_frames"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

@@ -99,4 +99,5 @@ def rebuild(session: Session, lane: int, retention: Retention) -> Rebuild:
         return Rebuild((Stretch(sinks),), body)
     made = renewing.renewal(writer.block, writer.version)
     blocks = made.blocks if made.is_joint else made.blocks[: len(sinks)]
-    return Rebuild((Stretch(blocks, made),), body)
+    later = range(writer.block, min(sinks.stop, body[0].blocks.start))  # sinks that were not there yet
+    return Rebuild((Stretch(blocks, made), *([Stretch(later)] if later else [])), body)

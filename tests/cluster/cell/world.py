@@ -28,6 +28,7 @@ from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSetting
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
+from tests.workers.oracle_memory import FoldingLanes
 from tests.workers.oracle_plans import generate_by_lists
 from tests.workers.oracle_sources import row_of
 from tests.workers.story_oracle import story_lanes
@@ -110,6 +111,8 @@ def lanes_of(denoiser: Denoiser, recipe: Recipe) -> ContiguousLanes:
         return story_lanes(denoiser, recipe)
     if recipe.positions == Positions():
         return ContiguousLanes(denoiser, window, sinks, attention=sdpa)
+    if recipe.memory.folds:
+        return FoldingLanes.of(denoiser, recipe, sdpa)
     return UnturnedLanes(denoiser, window, sinks, attention=sdpa, placing=placing_of(recipe))
 
 
