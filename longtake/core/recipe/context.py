@@ -55,14 +55,6 @@ class Context:
     def __post_init__(self) -> None:
         refuse(self._wrong())
 
-    def further(self) -> dict[str, object]:
-        """The fields that recipes did not always have, where they are not what they were before."""
-        levels = ("commit_step", "commit_label", "lag", "both_ways")
-        fields = ("memory_frames", "shot_frames", "reference_frames", *levels)
-        least = Context(level=self.level, window_frames=self.window_frames)
-        values = {name: getattr(self, name) for name in fields}
-        return {name: value for name, value in values.items() if value != getattr(least, name)}
-
     def _wrong(self) -> Iterator[InvalidField]:
         if self.window_frames is not None and self.window_frames < 1:
             yield InvalidField("recipe.window_frames", self.window_frames, "1 or more latent frames")

@@ -53,7 +53,7 @@ def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
 def _list_rules() -> Iterator[Rule]:
     """What goes for each list of steps."""
     lists: dict[str, Callable[[StepPlan], tuple[tuple[int, ...], ...]]] = {
-        "usual_steps": lambda steps: (steps.usual,) if steps.usual not in ((), steps.ladder) else (),
+        "usual_steps": lambda steps: (steps.usual,) if steps.usual else (),
         "first_steps": lambda steps: (steps.first,) if steps.first else (),
         "shed_steps": lambda steps: steps.shed,
     }

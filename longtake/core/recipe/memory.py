@@ -61,12 +61,6 @@ class MemoryPolicy:
         """Whether what leaves the window is folded."""
         return self.on_leave is OnLeave.FOLD
 
-    def further(self) -> dict[str, object]:
-        """The fields of a recipe that remembers what has left its window."""
-        values = {"on_leave": self.on_leave.value, "fold_frames": self.fold_frames}
-        least = {"on_leave": OnLeave.DROP.value, "fold_frames": 0}
-        return {name: value for name, value in values.items() if value != least[name]}
-
     def check_tokens(self, tokens_per_frame: int) -> None:
         """InvalidField if a frame of so many tokens cannot be folded: tokens of two frames would become one."""
         if self.folds and tokens_per_frame % self.fold_frames:

@@ -13,6 +13,7 @@ from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.memory import DROPPING, MemoryPolicy
+from longtake.core.recipe.parts import PARTS
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.shots import Shots
@@ -181,31 +182,5 @@ class Recipe:
 
     def plain(self) -> dict[str, object]:
         """All fields, as a model's file has them; those that came later only where they are not as they always were."""
-        later = {"first_frames": self.blocks.first_frames, "start_blocks": self.context.start_blocks or None}
-        return {
-            "steps": self.steps.ladder,
-            "shift": self.steps.shift,
-            "level": self.level.value,
-            "frames_per_block": self.blocks.frames,
-            "window_frames": self.window_frames,
-            "sink_frames": self.sink_frames,
-            "positions": self.positions.plain(),
-            "block_limit": self.block_limit,
-            **self.positions.further(),
-            **self.context.further(),
-            **{name: value for name, value in later.items() if value is not None},
-            **self._lists(),
-            **self.cues.further(),
-            **self.memory.further(),
-        }
-
-    def _lists(self) -> dict[str, object]:
-        """The lists of steps that differ from the ladder; a recipe that has none is called as it always was."""
-        steps = self.steps
-        lists = {
-            "usual_steps": steps.usual if steps.usual != steps.ladder else (),
-            "first_steps": steps.first,
-            "first_blocks": steps.first_blocks,
-            "shed_steps": steps.shed,
-        }
-        return {name: value for name, value in lists.items() if value}
+        parts = (part.plain(getattr(self, name)) for name, part in PARTS.items())
+        return {"block_limit": self.block_limit} | {name: value for each in parts for name, value in each.items()}

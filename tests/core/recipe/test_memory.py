@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -128,7 +129,8 @@ def test_a_lane_that_was_rebuilt_folds_nothing_that_was_never_written() -> None:
 def test_what_is_not_folded_is_called_as_it_always_was_and_a_frame_must_divide() -> None:
     plain = LIVEACT.plain()
     assert (plain["memory_frames"], plain["on_leave"], plain["fold_frames"]) == (2, "fold", 5)
-    assert not MemoryPolicy().further()
+    without = replace(LIVEACT, context=replace(LIVEACT.context, memory_frames=0), memory=MemoryPolicy()).plain()
+    assert not {"memory_frames", "on_leave", "fold_frames"} & without.keys()
     with pytest.raises(InvalidField, match="fold_frames"):
         MemoryPolicy(on_leave=OnLeave.FOLD, fold_frames=1)
     LIVEACT.memory.check_tokens(45 * 26)
