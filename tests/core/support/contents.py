@@ -55,7 +55,11 @@ class Contents:
     def told(self, session: SessionId, block: int, does: CueEffect) -> None:
         """A cue for this block does so much beside changing the prompt; of two the later counts."""
         recaches, cuts = self.recaches.setdefault(session, set()), self.cuts.setdefault(session, {})
-        recaches.discard(block)
+        if block in recaches:  # what was made for it was lost since, or no cue could take its place
+            recaches.discard(block)
+            for made in (made for (owner, _, _), made in self.sealed.items() if owner == session):
+                made.pop(block, None)
+            self.sealed = {key: made for key, made in self.sealed.items() if made}  # a fork has the rest of its parent
         cuts.pop(block, None)
         if does is CueChange.RECACHE and block:
             recaches.add(block)
