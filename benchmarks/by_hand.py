@@ -120,6 +120,12 @@ class HashedLane:
         content = b"".join([blank if frame in own else self.frames[frame][layer] for frame in op.reads])
         return np.frombuffer(content, np.uint8)
 
+    def fold(self, frames: Sequence[int], into: int) -> None:
+        """See LaneOf."""
+        content = b"".join([b"".join(self.frames[frame]) for frame in frames])
+        pages = np.frombuffer(content, np.uint8).reshape(len(frames), self.reach.layers, -1)
+        self.frames[into] = [layer.tobytes() for layer in arithmetic.folded(pages)]
+
     def forget(self, kept: Sequence[int], before: int) -> None:
         """See LaneOf."""
         for frame in [frame for frame in self.frames if frame < before and frame not in kept]:

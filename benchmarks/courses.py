@@ -14,6 +14,7 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from benchmarks.recaches import read_by, recached
+from benchmarks.stories import read_in
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
@@ -123,6 +124,10 @@ class LaneOf(Protocol[T, P]):
         """
         ...
 
+    def fold(self, frames: Sequence[int], into: int) -> None:
+        """In each layer these frames become one, which is called `into`."""
+        ...
+
     def forget(self, kept: Sequence[int], before: int) -> None:
         """Drop the frames before this one that are not kept."""
         ...
@@ -198,7 +203,8 @@ class Stream(Generic[T, P]):
         for block in count():
             if block and self.course.recaches(block):
                 self._recache(block)
-            text, reads = self.course.text(block), read_by(self.recipe, block, self.renewed)
+            self._fold(block)
+            text, reads = self.course.text(block), self._read(block)
             if block < self.given_blocks:
                 latents = self.course.given(self.recipe.blocks.own(block))
             else:
@@ -210,6 +216,11 @@ class Stream(Generic[T, P]):
                     self._commit(lane, block, (latents, 0.0), text, reads)
             self._forget(block)
             yield latents
+
+    def _read(self, block: int) -> list[int]:
+        """What a block reads; a stream that may be cut is not, so it is one shot."""
+        cuts, recipe = self.recipe.cues.cut, self.recipe
+        return read_in(recipe, block, ()) if cuts else read_by(recipe, block, self.renewed)
 
     def _made(self, block: int, text: P, reads: Sequence[int]) -> T:
         """A block through its steps, which are committed one by one at level OUTPUT."""
@@ -232,6 +243,18 @@ class Stream(Generic[T, P]):
     def _commit(self, lane: int, block: int, what: tuple[T, float], text: P, reads: Sequence[int]) -> None:
         self.left[lane][block] = what
         self.lanes[lane].run(Op(block, what[0], text, what[1], reads))
+
+    def _fold(self, block: int) -> None:
+        """Make one of each k frames of the memory and of those that have no room beside this block (SoulX-LiveAct)."""
+        recipe, own, window = self.recipe, self.recipe.blocks.own(block), self.recipe.window_frames
+        k, sinks, memory = recipe.memory.fold_frames, recipe.sink_frames, recipe.context.memory_frames
+        if not k or window is None or own.stop <= window:
+            return
+        ring = window - sinks - memory
+        row = [*range(sinks, sinks + memory), *(frame - ring for frame in own)]
+        for lane in self.lanes:
+            for number in range(memory):
+                lane.fold(row[number * k :][:k], sinks + number)
 
     def _recache(self, block: int) -> None:
         """What every lane does before `block`, with the prompt of that."""
@@ -289,7 +312,7 @@ class Stream(Generic[T, P]):
         if size is None or recipe.cues.change is CueRule.FULL:
             return
         first = recipe.blocks.first_frame(block)
-        sinks = [frame for frame in read_by(recipe, block, self.renewed) if frame <= first - size]
+        sinks = [frame for frame in self._read(block) if frame <= first - size]
         oldest = first - size - recipe.blocks.most
         for lane, left in zip(self.lanes, self.left, strict=True):
             lane.forget([*range(recipe.sink_frames), *sinks], oldest)

@@ -33,21 +33,27 @@ def left(recipe: Recipe) -> int | None:
     return None if recipe.window_frames is None else recipe.window_frames - len(before(recipe))
 
 
+def fixed(recipe: Recipe) -> int:
+    """How many slots do not take turns: those of the sinks, and of what was folded, which is called by the frames that
+    lay there first."""
+    return recipe.sink_frames + recipe.context.memory_frames
+
+
 def in_order(recipe: Recipe, frames: Sequence[int], sinks: Sequence[int]) -> list[int]:
     """Frames as their keys are presented: sinks first, the others by the places in which they take turns."""
     window = left(recipe)
     if window is None:
         return sorted({*before(recipe), *frames})
-    ring = window - recipe.sink_frames
+    first = fixed(recipe)
     others = [frame for frame in frames if frame not in sinks]
-    place = {frame: (frame - recipe.sink_frames) % ring for frame in others}
+    place = {frame: (frame - first) % (window - first) for frame in others}
     assert len(set(place.values())) == len(others), "two frames are in one place"
     return [*before(recipe), *sorted(set(frames) & set(sinks)), *sorted(others, key=place.__getitem__)]
 
 
 def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
     """The sinks after recaches before these blocks."""
-    sinks = list(range(recipe.sink_frames))
+    sinks = list(range(fixed(recipe)))
     window = left(recipe)
     if window is None or recipe.cues.change not in (CueRule.WINDOW, CueRule.JOINT) or recipe.cues.keep_sinks:
         return sinks
@@ -64,7 +70,7 @@ def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
     window, end, sinks = left(recipe), recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
     if window is None or end <= window:
         return in_order(recipe, range(end), sinks)
-    ring = range(end - (window - recipe.sink_frames), end)
+    ring = range(end - (window - fixed(recipe)), end)
     return in_order(recipe, [*(frame for frame in sinks if frame < ring.start), *ring], sinks)
 
 

@@ -249,6 +249,8 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
         cue_rule=_CUE_RULES[recipe.cues.change],
         keep_sinks=recipe.cues.keep_sinks,
+        memory_frames=recipe.context.memory_frames,
+        fold_frames=recipe.memory.fold_frames,
         cut=recipe.cues.cut,
         shot_frames=recipe.context.shot_frames,
         shot_offset=recipe.positions.shot_offset,

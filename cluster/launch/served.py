@@ -31,6 +31,8 @@ def served_recipes(info: ModelInfo, asked: Sequence[str], *, is_pocket: bool) ->
     known = [each for each in (*same, *shipped().values()) if each.recipe == info.recipe and each.name not in taken]
     own = known[0] if known else NamedRecipe(name=OWN, recipe=info.recipe, help="what the model was trained for")
     served = (replace(own, quality=Quality.PROVEN), *others)
+    for each in served:
+        each.recipe.memory.check_tokens(info.geometry.tokens_per_frame)
     for number, each in enumerate(served):
         for other in served[:number]:
             if each.name == other.name:

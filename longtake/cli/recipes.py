@@ -54,6 +54,8 @@ def recipes_command(server: Server, as_json: bool) -> None:
         lists = recipe_lists(each.recipe)
         if lists:
             click.echo(f"{'':{width}}  steps: {lists}")
+        if each.recipe.fold_frames:
+            click.echo(f"{'':{width}}  memory: {memory_words(each.recipe.memory_frames, each.recipe.fold_frames)}")
         click.echo(f"{'':{width}}  {values.shown(each.help, most=200)}")
 
 
@@ -136,7 +138,7 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
-        f"{of.sink_frames} sinks{_looks(of)}",
+        f"{of.sink_frames} sinks{_memory(of)}{_looks(of)}",
         *([f"blocks take {lists}"] if lists else []),
         f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}{_shots(of)}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
@@ -154,6 +156,17 @@ def _looks(of: Recipe) -> str:
 
 
 _SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}
+
+
+def _memory(of: Recipe) -> str:
+    """What becomes of frames that leave the window, if they are not dropped."""
+    words = memory_words(of.context.memory_frames, of.memory.fold_frames)
+    return f", a memory of {words}" if of.memory.folds else ""
+
+
+def memory_words(frames: int, folded: int) -> str:
+    """How large a memory is and what it is made of."""
+    return f"{_many(frames, 'frame')}, each folded of {folded} that leave the window"
 
 
 def _shots(of: Recipe) -> str:

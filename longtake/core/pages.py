@@ -21,6 +21,9 @@ before it is still read, or in the same forward.
 Renewals. A lane may commit blocks of its window anew (recipe/renewals.py), so pages of sinks may be written again, and
 they may be other frames from then on. Shared pages are left to the others as in a claim.
 
+Memory. Where what leaves the window is folded (recipe/memory.py), the first claim of a block, and no other, says of
+which pages into which: those in the slots of the block are read for the last time. There is no spare block there.
+
 Shots. Where a cue may cut, the window is that of one shot (recipe/window.py). When a lane comes to a block with another
 one (`enter`), the pages of what is in sight before and behind go to the slots that they have then; those of what is out
 of sight take the slots that are left, so they are written next. Nothing is copied.
@@ -45,7 +48,7 @@ from typing import NamedTuple, TypeVar
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
-from longtake.core.work import PageId, Pages
+from longtake.core.work import FoldWork, PageId, Pages
 
 _Each = TypeVar("_Each")
 
@@ -226,14 +229,14 @@ class PagePool:
         self._mapped.update(pages)
         return PageTable(window, pages[: window.slots], spare=pages[window.slots :])
 
-    def claim(self, table: PageTable, block: int, window: Window | None = None) -> None:
+    def claim(self, table: PageTable, block: int, window: Window | None = None) -> tuple[FoldWork, ...]:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.
 
         `block` is the one after the last one claimed, or that one again; its shot is in sight by `window`, if the lane
-        has several.
+        has several. Returns what is to be folded before anything is written to those pages.
         """
         if block < table.claimed:
-            return
+            return ()
         was = _Held(table.window, table.pages, table.written)
         if window is not None:
             table.enter(window, block)
@@ -241,28 +244,23 @@ class PagePool:
         gone = max(0, len(table.left) - self.claims_in_flight + 1)
         for pages in table.left[:gone]:
             self._unmap_all(pages)
-        before = table.writes(block)
-        own, spare, left = list(before), list(table.spare), []
-        for index, page in enumerate(before):
-            if self._spares.get(page):
-                own[index] = self._leave(page)
-                left.append(page)
-            elif spare:
-                own[index], spare[index] = spare[index], page
-        table.claimed = block + 1
-        table.before, table.left = was, (*table.left[gone:], tuple(left))
-        if left or spare:
+        memory = table.window.folded_before(block, range(table.rebuilt_lead, table.rebuilt_from))
+        before, folded = table.writes(block), table.pages[memory.start : memory.stop]
+        left = self._unshare(table, (*memory, *table.window.own_slots(block)))
+        if spare := list(table.spare):
+            own = list(table.writes(block))
+            for index in [index for index, page in enumerate(before) if page not in left]:
+                own[index], spare[index] = spare[index], own[index]
             table.put(tuple(own), block)
             table.spare = tuple(spare)
+        table.claimed = block + 1
+        table.before, table.left = was, (*table.left[gone:], tuple(left))
+        return FoldWork.of((*folded, *before), table.pages[memory.start : memory.stop])
 
     def renew(self, table: PageTable, blocks: Iterable[int]) -> None:
         """Make sure that only this table has the pages of these blocks; no op that names any of them is in flight."""
-        pages = list(table.pages)
-        for slot in sorted({slot for block in blocks for slot in table.window.own_slots(block)}):
-            if self._spares.get(pages[slot]):
-                shared, pages[slot] = pages[slot], self._leave(pages[slot])
-                self._unmap(shared)
-        table.pages = tuple(pages)
+        slots = {slot for block in blocks for slot in table.window.own_slots(block)}
+        self._unmap_all(self._unshare(table, sorted(slots)))
 
     def fork(self, table: PageTable, block: int) -> PageTable:
         """Another table with the same contents, for a lane that goes on at `block`, the next one.
@@ -330,7 +328,15 @@ class PagePool:
         self._mapped[spare] = 1
         return spare
 
-    def _unmap_all(self, pages: tuple[PageId, ...]) -> None:
+    def _unshare(self, table: PageTable, slots: Iterable[int]) -> list[PageId]:
+        """Leave the pages that lie in these slots and are shared, for spares; returns them."""
+        shared = [slot for slot in slots if self._spares.get(table.pages[slot])]
+        own = {slot: self._leave(table.pages[slot]) for slot in shared}
+        left = [table.pages[slot] for slot in shared]
+        table.pages = tuple([own.get(slot, page) for slot, page in enumerate(table.pages)]) if own else table.pages
+        return left
+
+    def _unmap_all(self, pages: Iterable[PageId]) -> None:
         for page in pages:
             self._unmap(page)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
@@ -196,6 +196,27 @@ class Pages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoldWork:
+    """Several pages of a lane become one, before a forward of that lane (recipe/memory.py; SoulX-LiveAct's ConvKV).
+
+    In every layer that a worker holds the tokens of the pages that are read, one page after the other, are a sequence
+    of which each k neighbours become one, by the weights of the model, or their mean if it has none; k is the number of
+    the pages. Of keys that is done without their places, and what comes of it is turned by rows and columns as any
+    token of its own page. All pages are read before the one is written, which may be among them.
+    """
+
+    reads: tuple[PageId, ...]
+    """From the oldest to the newest."""
+    write: PageId
+
+    @staticmethod
+    def of(reads: Sequence[PageId], writes: Sequence[PageId]) -> tuple[FoldWork, ...]:
+        """As many pages become each of `writes`, in this order; nothing does if there are none of these."""
+        size = len(reads) // max(1, len(writes))
+        return tuple([FoldWork(reads=tuple(reads[at * size :][:size]), write=page) for at, page in enumerate(writes)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
     """Key of the noise that a block starts from (draw 0), of what is added to what enters step s (draw s) and of what a
     commit adds (draw S, the number of steps)."""
@@ -229,6 +250,8 @@ class ForwardWork:
     read_turns: tuple[int, ...] = ()
     """Where the keys of each page in `pages.reads`, which are stored without their time, stand on the time axis when
     this op reads them. Empty: they are stored with it."""
+    folds: tuple[FoldWork, ...] = ()
+    """What is done in its lane before the forward, in this order, and once however often that is tried."""
 
     @property
     def kind(self) -> Kind:

@@ -68,6 +68,27 @@ def test_a_device_that_never_ends_is_not_read(read: Callable[[Path], object]) ->
 
 def test_options_that_no_server_could_understand_are_told() -> None:
     assert list(open_request("p", StreamOptions(given=(b"x", b"y"))).given) == [b"x", b"y"]
+    assert list(open_request("p", StreamOptions(references=(b"x",))).references) == [b"x"]
     for options in (StreamOptions(given=("text",)), StreamOptions(given=(b"x",), fork="s")):  # type: ignore[arg-type]
         with pytest.raises(OptionError, match="given"):
             open_request("p", options)
+    for options in (StreamOptions(references=[b"x"]), StreamOptions(references=(b"x",), fork="s")):  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="references"):
+            open_request("p", options)
+
+
+def test_a_reference_is_named_by_its_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, text = tmp_path / "a.png", tmp_path / "notes.txt"
+    image.write_bytes(encoded(moving_ball(1)[0]))
+    text.write_text("no picture")
+    asked = ["render", "a red ball", "--duration", "1s", "--output", str(tmp_path / "out.mp4")]
+    for wrong, said in (
+        (["--recipe", "reference", "--reference", str(text)], "a picture: PNG, JPEG"),
+        (["--recipe", "reference"], "'no images' is not allowed; allowed: 1: recipe 'reference'"),
+        (["--reference", str(image)], "'1 image' is not allowed; allowed: none: recipe 'hiar'"),
+        (["--recipe", "reference", "--reference", str(image), "--reference", str(image)], "'2 images' is not allowed"),
+    ):
+        assert run([*asked, *wrong]) == 2
+        told = capsys.readouterr().err
+        assert "--reference" in told and said in told
+    assert not (tmp_path / "out.mp4").exists()

@@ -36,9 +36,9 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        *("hiar", "liveact", "hiar-hybrid", "ca2-vdm", "clean", "lag-2"),
+        *("hiar", "acdit", "liveact", "hiar-hybrid", "ca2-vdm", "clean", "lag-2"),
         *("longlive", "longlive-infinite", "reference", "sinks", "vid-gpt", "asd", "input", "longlive-2", "two-step"),
-        *("one-step", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
+        *("one-step", "liveact-memory", "cmdm", "frame-wise", "rolling", "frame-wise-2", "causal-forcing-pp"),
     ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
@@ -51,13 +51,32 @@ def test_the_recipes_that_ship_are_these() -> None:
         "longlive": (Level.CLEAN, 4, 3, 3), "ca2-vdm": (Level.CLEAN, 4, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "hiar-hybrid": (Level.OUTPUT, 4, 3, 0),
+        "liveact-memory": (Level.INPUT, 3, 2, 1), "acdit": (Level.CLEAN, 4, 4, 0),
         "longlive-2": (Level.CLEAN, 2, 3, 0),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
         "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0), "reference": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
-    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9), "ca2-vdm": Cyclic(cyclic=9)}
+    others = {
+        "longlive-infinite": Numbering.LISTED,
+        "liveact-memory": Numbering.LISTED,
+        "vid-gpt": Cyclic(cyclic=9),
+        "ca2-vdm": Cyclic(cyclic=9),
+    }
     assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
+    assert {name for name, each in made.items() if each.recipe.memory.folds} == {"liveact-memory"}
+
+
+def test_check_says_what_becomes_of_frames_that_leave(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["recipe", "check", str(ROOT / "longtake/recipes/liveact-memory.toml")]) == 0
+    assert "1 sinks, a memory of 2 frames, each folded of 2 that leave the window\n" in capsys.readouterr().out
+    text = (ROOT / "longtake/recipes/liveact-memory.toml").read_text()
+    thirds = text.replace("fold_frames = 2", "fold_frames = 3").replace("memory_frames = 2", "memory_frames = 1")
+    assert run(["recipe", "check", str(written(tmp_path, thirds))]) == 2
+    assert "a divisor of 16, the tokens of a latent frame" in capsys.readouterr().err
+    assert run(["recipe", "check", str(written(tmp_path, text.replace("fold_frames = 2", "fold_frames = 4")))]) == 2
+    told = capsys.readouterr().err
+    assert "memory.fold_frames = 4 with context.memory_frames = 2 contradicts blocks.frames = 2" in told
 
 
 def test_check_names_the_lists_of_steps(capsys: pytest.CaptureFixture[str]) -> None:

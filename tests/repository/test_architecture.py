@@ -230,7 +230,7 @@ def test_no_constructor_of_the_core_takes_more_than_three_parameters() -> None:
 def test_the_level_is_named_in_the_recipe_and_its_graph_only() -> None:
     level = re.compile(r"\bLevel\.|import .*\bLevel\b")
     named = {path.name for path in sources("longtake/core") if level.search(path.read_text())}
-    rules = {"contradictions.py", "cue_rules.py"}
+    rules = {"contradictions.py", "cue_rules.py", "memory_rules.py"}
     assert named == {"recipe.py", "sources.py", "chains.py", "published.py", "table.py", *rules}, (
         "elsewhere the graph says what follows from it"
     )

@@ -21,6 +21,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from tests.workers.oracle import clean, noised
+from tests.workers.oracle_memory import compressed, there_and_back
 from tests.workers.unturned import turned
 from workers.denoise.noise import normal
 from workers.models.api import Conditioning, Inputs, TextKV, sdpa
@@ -124,6 +125,19 @@ class Lane:
     def _flow(self, work: Inputs) -> Tensor:
         with torch.inference_mode():
             return self.network.model.denoise(work)
+
+    def fold(self, frames: Sequence[int], into: int) -> None:
+        """See benchmarks.courses.LaneOf."""
+        rows = self.network.geometry.latent_height // self.network.model.config.patch_size[1]
+        with torch.inference_mode():
+            pairs = {layer: [self.frames[frame][layer] for frame in frames] for layer in self.network.model.layers}
+            self.frames[into] = {
+                layer: (
+                    compressed([there_and_back(k, rows) for k, _ in each], None),
+                    compressed([v for _, v in each], None),
+                )
+                for layer, each in pairs.items()
+            }
 
     def forget(self, kept: Sequence[int], before: int) -> None:
         """See benchmarks.courses.LaneOf."""

@@ -1,6 +1,6 @@
 """The oracle of stories: a plain loop over contiguous keys that are turned whole with every read, and what shots see.
 
-What is read for which block comes from tests.core.support.storied, which was written from the paper. A story that goes
+What is read for which block comes from benchmarks.stories, which was written from the paper. A story that goes
 back makes the shot's first block anew in lanes of its own, where there is nothing beside but the sinks before it. Shape
 suffixes as in oracle.py.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from benchmarks.stories import Story, again, read_in, shots_of
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.recipe import Recipe
-from tests.core.support.storied import Story, again, read_in, shots_of
 from tests.workers.oracle import NoiseFn, clean, noised
 from tests.workers.unturned import UnturnedLanes
 from workers.models.api import Denoiser, TextKV, sdpa
@@ -45,6 +45,13 @@ class StoryLanes(UnturnedLanes):
         return {frame: at[frame] + self.recipe.positions.shot_offset * numbers[frame] for frame in seen}
 
 
+def story_lanes(model: Denoiser, recipe: Recipe, story: Story = ()) -> StoryLanes:
+    """Those of a recipe with cuts; without a story of one shot."""
+    lanes = StoryLanes(model=model, window_frames=None, attention=sdpa, recipe=recipe, story=story)
+    lanes.placing = lanes.places
+    return lanes
+
+
 @dataclass
 class Telling:
     """A stream of one session, with the bits of a server."""
@@ -59,10 +66,7 @@ class Telling:
     """Those of the blocks so far."""
 
     def __post_init__(self) -> None:
-        self.lanes = StoryLanes(
-            model=self.model, window_frames=None, attention=sdpa, recipe=self.recipe, story=self.story
-        )
-        self.lanes.placing = self.lanes.places
+        self.lanes = story_lanes(self.model, self.recipe, self.story)
 
     def generate(self, texts: Mapping[int, Tensor], noise: NoiseFn, blocks: int) -> list[Tensor]:
         """The x0 [1, F, C, H, W] of the blocks; `texts` by the blocks they apply from."""

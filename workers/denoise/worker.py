@@ -20,6 +20,7 @@ from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
 from workers.denoise.apart import apart
 from workers.denoise.attention import AttentionBackend, ItemPages
+from workers.denoise.folding import Folding
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
 from workers.denoise.noise import BlockNoise, Draw
@@ -82,6 +83,8 @@ class DenoiseWorker:
         self._device = denoiser.device
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
+        grid = geometry.latent_height // geometry.patch_space, geometry.latent_width // geometry.patch_space
+        self._folding = Folding(denoiser, self._pages, grid)
         self._attention = attention
         self._noise = BlockNoise.on(denoiser.device, self._frame_shape)
         self._solver: Solver = KeyedRenoising(self._noise)
@@ -117,9 +120,13 @@ class DenoiseWorker:
     def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed | Later:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done.
 
-        Those that read what others of the batch write are one thing with them, and run and fail together.
+        Those that read what others of the batch write are one thing with them, and run and fail together. What is to be
+        folded before them is folded once, however often they run.
         """
+        spoilt = self._fold(batch)
         try:
+            if spoilt:
+                raise spoilt[min(spoilt)]
             running = self._forward(batch)
             if running.work.is_over:
                 return Done(sequence=sequence, outputs=running.outputs())
@@ -136,6 +143,8 @@ class DenoiseWorker:
             forwards = tuple([batch[item] for item in part])
             sent = [item for item in part if batch[item].work.returns.are_sent]
             try:
+                for item in spoilt.keys() & set(part):
+                    raise spoilt[item]
                 made = self._forward(forwards).outputs()
             except OP_ERRORS as error:
                 reasons |= dict.fromkeys([forward.work.session for forward in forwards], reason_of(error))
@@ -146,6 +155,18 @@ class DenoiseWorker:
             return Done(sequence=sequence, outputs=outputs)
         reason = next(iter(reasons.values()))
         return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=outputs)
+
+    def _fold(self, batch: tuple[Forward, ...]) -> dict[int, Exception]:
+        """Fold what is to be folded before the ops of a batch; returns why that failed, by the number of the op."""
+        spoilt: dict[int, Exception] = {}
+        for item, forward in enumerate(batch):
+            try:
+                with torch.inference_mode():
+                    for fold in forward.work.folds:
+                        self._folding.fold(fold)
+            except OP_ERRORS as error:
+                spoilt[item] = error
+        return spoilt
 
     def _forward(self, batch: tuple[Forward, ...]) -> _Running:
         """Give the device one forward over the batch; the latents of those of its ops whose outputs are sent."""

@@ -9,6 +9,7 @@ from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
     DispatchNumber,
+    FoldWork,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -80,6 +81,8 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.read_turns.extend(work.read_turns)
     forward.reads.extend(work.pages.reads)
     forward.writes.extend(work.pages.writes)
+    for fold in work.folds:
+        forward.folds.add(reads=fold.reads, write=fold.write)
     forward.returns = _RETURNS[work.returns]
     forward.enters = work.enters
     put_conditioning(work.conditioning, forward.conditioning)
@@ -125,7 +128,14 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
         input=_input_from(forward),
         returns=returns[forward.returns],
         enters=forward.enters,
+        folds=tuple(map(_fold_from, forward.folds)),
     )
+
+
+def _fold_from(fold: pb.FoldWork) -> FoldWork:
+    if len(fold.reads) < 2:
+        raise InvalidField("forward.folds.reads", list(fold.reads), "2 or more pages that become one")
+    return FoldWork(reads=tuple(map(PageId, fold.reads)), write=PageId(fold.write))
 
 
 def _times_from(times: pb.Times) -> Times:

@@ -4,6 +4,7 @@ Nothing outside a family's own folder knows more of a network than stands here. 
     B batch item      F latent frame       L token of the item's frames (frame-major, then row, then column)
     C channel         H, W latent height, width
     E model width     N attention head     D channel of one head      S attended key      T text row
+    U 0 for keys, 1 for values             P page
 """
 
 from __future__ import annotations
@@ -209,6 +210,14 @@ class Denoiser(Protocol):
 
     def encode_text(self, text_BTC: Tensor) -> TextKV:
         """The entry of Conditioning for texts of as many rows each; ValueError if they have too many."""
+        ...
+
+    def fold(self, layer: int, kv_UPLND: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Keys and values [2, L, N, D] of one page that stands for those of P pages, in a held layer.
+
+        `grid` are the rows and columns of tokens in a frame. Keys are as they are stored without their time, before and
+        after. ValueError if the model folds other numbers of pages.
+        """
         ...
 
     def denoise(self, inputs: Inputs) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.memory import OnLeave
+from longtake.core.recipe.parts import PARTS
+from longtake.core.recipe.positions import Numbering, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,27 +43,12 @@ class RecipeFields:
     shed_steps: tuple[tuple[int, ...], ...] = ()
     cue_change: CueRule = CueRule.SWAP
     keep_sinks: bool | None = None
+    memory_frames: int = 0
+    on_leave: OnLeave = OnLeave.DROP
+    fold_frames: int = 0
     cut: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
-        return Recipe(
-            steps=StepPlan(
-                ladder=self.steps,
-                shift=self.shift,
-                usual=self.usual_steps,
-                first=self.first_steps,
-                first_blocks=self.first_blocks,
-                shed=self.shed_steps,
-            ),
-            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
-            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=Positions(
-                stream=self.positions,
-                shot_offset=self.shot_offset,
-                reference_lead=self.reference_lead,
-                reference_stride=self.reference_stride,
-            ),
-            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks, cut=self.cut),
-            block_limit=self.block_limit,
-        )
+        parts: dict[str, Any] = {name: part.of(partial(getattr, self)) for name, part in PARTS.items()}
+        return Recipe(**parts, block_limit=self.block_limit)

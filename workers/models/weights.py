@@ -225,11 +225,19 @@ def tiny_state_shapes(tiny: TaehvConfig, height: int, width: int) -> list[tuple[
 
 def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range | None = None) -> Denoiser:
     """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
-    with torch.device("meta"):
-        model = new_denoiser(info, layers)
+    model = _suited(folder, info, layers)
     _load(model, folder, DIT, compute)
     if compute.fuses:
         fuse(model)
+    return model
+
+
+def _suited(folder: Path, info: ModelInfo, layers: range | None = None) -> WanModel:
+    """The transformer on the meta device, with room for all that its files hold of it."""
+    files = _files(folder, DIT)
+    with torch.device("meta"):
+        model = new_denoiser(info, layers)
+        model.suit(lambda name: files.shape(name) if name in files.names else None)
     return model
 
 
@@ -339,7 +347,7 @@ def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str, optional:
 def check_weights(folder: Path, info: ModelInfo) -> None:
     """Compare names and shapes in all files with the architecture; reads no weights. InvalidField names the tensor."""
     with torch.device("meta"):
-        modules: list[tuple[_Network, str]] = [(new_denoiser(info), DIT), (new_decoder(info), VAE)]
+        modules: list[tuple[_Network, str]] = [(_suited(folder, info), DIT), (new_decoder(info), VAE)]
         if info.tiny is not None:
             modules.append((TaehvDecoder(info.tiny), TINY))
     for module, stem in modules:

@@ -121,6 +121,12 @@ def pages_of(values: tuple[bytes, ...], positions: Sequence[int]) -> NDArray[np.
     return np.stack([left_by(value, positions) for value in values[:-1]], axis=1)
 
 
+def folded(pages: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What stands for several pages [page, layer, byte] that became one [layer, byte], in each layer by itself."""
+    layers = [mix(b"folded", pages[:, layer].tobytes()) for layer in range(pages.shape[1])]
+    return np.frombuffer(b"".join(layers), np.uint8).reshape(pages.shape[1:])
+
+
 def are_written(pages: NDArray[np.uint8]) -> bool:
     """Whether something was written to each of these pages [page, layer, byte]."""
     return bool(pages[:, 0, :_POSITION_BYTES].any(axis=1).all())

@@ -21,6 +21,7 @@ from workers.simulated.arithmetic import (
     are_written,
     denoised,
     entering,
+    folded,
     latents_of,
     leaving,
     left_by,
@@ -48,13 +49,23 @@ class SimulatedLanes:
         for part in apart(orders):
             if len(part) == 1:
                 found[part[0]] = self.forward(orders[part[0]])
-            else:
-                found |= zip(part, self._together([orders[item] for item in part]), strict=True)
+                continue
+            forwards = [orders[item] for item in part]
+            self._fold(forwards)
+            found |= zip(part, self._together(forwards), strict=True)
         return [output for item in sorted(found) for output in found[item]]
 
     def forward(self, order: Forward) -> list[bytes]:
         """One op; its output if it is sent. InternalFault, UnknownPeer or IndexError if it cannot be meant."""
+        self._fold([order])
         return self._together([order])[0]
+
+    def _fold(self, orders: Sequence[Forward]) -> None:
+        """What is done in the lanes before any of these ops."""
+        for fold in [fold for order in orders for fold in order.work.folds]:
+            self._check_written([*fold.reads])
+            self.check_page(fold.write)
+            self.pages[fold.write] = folded(self.pages[[*fold.reads]])
 
     def _together(self, orders: Sequence[Forward]) -> list[list[bytes]]:
         """Ops that read what others of them write: in each layer all write before any reads."""
@@ -108,10 +119,15 @@ class SimulatedLanes:
         for work in works:
             self.check_page(min(work.pages.reads))
             self.check_page(max(work.pages.reads))
-            others = [page for page in work.pages.reads if page not in written]
-            if not are_written(self.pages[others]):
-                blank = next(page for page in others if not are_written(self.pages[[page]]))
-                raise InternalFault(f"page {blank} is read before it was written")
+            self._check_written([page for page in work.pages.reads if page not in written])
+
+    def _check_written(self, pages: list[PageId]) -> None:
+        for page in (min(pages, default=None), max(pages, default=None)):
+            if page is not None:
+                self.check_page(page)
+        if not are_written(self.pages[pages]):
+            blank = next(page for page in pages if not are_written(self.pages[[page]]))
+            raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
         """What an op starts from, with the noise that it adds to that."""

@@ -236,6 +236,7 @@ def _recipe(named: pb.NamedRecipe) -> Json:
         "latency_s": named.latency_s,
         "steps": list(named.recipe.steps),
         "level": _word(pb.Level.Name(named.recipe.level)),
+        "cut": named.recipe.cut,
         "first_block_pictures": named.first_block_pictures,
         "block_pictures": named.block_pictures,
     }

@@ -77,6 +77,8 @@ class CueFrame(_Frame):
     id: Annotated[str, Field(min_length=1, max_length=64)]
     prompt: str
     time_s: _Seconds | None = None
+    cut: bool = False
+    """Whether a new shot begins with it."""
 
 
 class AckFrame(_Frame):

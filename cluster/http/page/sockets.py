@@ -42,6 +42,7 @@ from cluster.http.page.together import first_to_end, in_background
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, OpenedEvent, SegmentEvent, StreamEvent
+from longtake.client.options import ChangeName
 from longtake.core.errors import InvalidField
 from longtake.v1 import longtake_pb2 as pb
 
@@ -215,7 +216,8 @@ async def _steer(socket: WebSocket, writer: BrowserWriter, stream: Stream) -> No
         with contextlib.suppress(ClientError):
             match frame:
                 case CueFrame():
-                    await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id))
+                    change: ChangeName | None = "cut" if frame.cut else None
+                    await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id, change=change))
                 case AckFrame():
                     await stream.ack(frame.segment)
                 case CommandFrame(type="pause"):

@@ -191,8 +191,7 @@ class Parking:
     def _rebuild(self, session: Session, record: ParkedState, part: int, *, now_s: float) -> list[Effect]:
         """Bring a lane, or the slot, back from the journal: its image failed."""
         if part != SLOT:
-            rebuild_lane(self._cell, session, part, now_s=now_s)
-            return []
+            return rebuild_lane(self._cell, session, part, now_s=now_s)
         record.preparing = True
         return [rebuild_slot(self._cell, session, now_s=now_s)]
 
@@ -232,7 +231,7 @@ class Parking:
         effects: list[Effect] = []
         for lane in range(session.graph.lane_count):
             if lane not in record.lanes:
-                rebuild_lane(self._cell, session, lane, now_s=now_s)
+                effects += rebuild_lane(self._cell, session, lane, now_s=now_s)
         if session.continuity is not Continuity.EXACT:  # its client is to be told
             session.struck(now_s)
         for lane, image in list(record.lanes.items()):

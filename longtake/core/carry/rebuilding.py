@@ -5,6 +5,8 @@ the ops that seal its pages run once more over the blocks that it remembers (ses
 before them; a slot starts with zeros, and its decodes run once more without making pictures. What an op of the lane
 waits for does the rest: its next denoise op needs the last of the ops that seal, so it begins when the lane is whole.
 A lane that was renewed is rebuilt from what the renewal did (sessions/renewing.py).
+A memory (recipe/memory.py) is folded again from the blocks of its own frames, as at the beginning of the stream, and
+those that are remembered; what lay between is missing in it, and the client is told.
 Each replayed op starts from latents that travel, reads only pages that were written since the rebuild began, and is
 done wherever there is room; with what the stream needs anyway it shares forwards as any op does.
 """
@@ -14,15 +16,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from longtake.core.cell import Cell
-from longtake.core.effects import PrepareStream
+from longtake.core.effects import Effect, Notice, PrepareStream
 from longtake.core.sessions import renewing
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity
 
+_FORGOTTEN = (
+    "what has left the window was folded into a memory, which is made again from the first blocks and the last {}: "
+    "what lay between is not kept, so from here on pictures are alike, not the same"
+)
 
-def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> None:
-    """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight."""
+
+def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> list[Effect]:
+    """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight.
+
+    Returns what its client is told of it.
+    """
     graph, table, retention = session.graph, session.place.tables[lane], _begin(cell, session, now_s)
     session.progress.lose(graph.in_lane[lane])
     plan = renewing.rebuild(session, lane, retention)
@@ -36,9 +46,12 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> No
             table.written = frozenset()
         else:
             table.rebuilt_from, table.rebuilt_lead = plan.body[0].blocks.start, graph.sink_blocks if plan.lead else 0
-        continuity = retention.continuity(plan.body[0])
+        continuity, before = retention.continuity(plan.body[0]), session.continuity
         if continuity is not Continuity.EXACT:
             session.continuity = continuity
+            if graph.recipe.memory.folds and before is Continuity.EXACT:  # once, however many lanes are lost
+                return [Notice(session=session.id, text=_FORGOTTEN.format(retention.lane_blocks))]
+    return []
 
 
 def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream:

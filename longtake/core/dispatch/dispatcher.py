@@ -26,7 +26,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
-from longtake.core.work import Role, Ticket, Work, WorkerId
+from longtake.core.work import FoldWork, Role, Ticket, Work, WorkerId
 
 Orders = list[Dispatch | PrepareStream | StepsSettled]
 """What workers are handed, and what was settled with it; forks have their slots filled between dispatches."""
@@ -167,11 +167,17 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
     session, op = owned[0]
     if op.kind is Kind.DECODE:
         return decode_work(op, session)
-    for session, op in owned:
-        table = session.place.tables[session.graph.chain_of(op).lane or 0]
-        window = scenes.window(session, op.block) if session.graph.shots.can_cut else None
-        if (renewal := session.renewal(op)) is None:
-            worker.pool.claim(table, op.block, window)
-        else:
-            table.renew(renewal.window, renewal.block, renewal.blocks)
-    return tuple([forward_work(op, session, worker) for session, op in owned])
+    folds = [_claimed(worker, session, op) for session, op in owned]
+    return tuple(
+        [forward_work(op, session, worker, folded) for (session, op), folded in zip(owned, folds, strict=True)]
+    )
+
+
+def _claimed(worker: Worker, session: Session, op: Op) -> tuple[FoldWork, ...]:
+    """Claim the pages of a forward's block; returns what is to be folded before it."""
+    table = session.place.tables[session.graph.chain_of(op).lane or 0]
+    window = scenes.window(session, op.block) if session.graph.shots.can_cut else None
+    if (renewal := session.renewal(op)) is None:
+        return worker.pool.claim(table, op.block, window)
+    table.renew(renewal.window, renewal.block, renewal.blocks)
+    return ()

@@ -134,7 +134,7 @@ class Losses:
             effects += self._give_up(child, f"worker {lost.id} was lost", _ANEW, now_s=now_s)
         session.struck(now_s)
         for lane in lanes:
-            rebuild_lane(self._cell, session, lane, now_s=now_s)
+            effects += rebuild_lane(self._cell, session, lane, now_s=now_s)
         if slot:
             effects.append(rebuild_slot(self._cell, session, now_s=now_s))
             if lost.joined.ability.encodes_text:  # what it was to encode

@@ -7,7 +7,17 @@ from longtake.core.recipe.ops import Chain, Kind, Op, Returns
 from longtake.core.recipe.references import told
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
-from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
+from longtake.core.work import (
+    DecodeWork,
+    FoldWork,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    LatentRef,
+    NoiseKey,
+    Pages,
+)
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:
@@ -27,8 +37,8 @@ def decode_work(op: Op, session: Session) -> DecodeWork:
     )
 
 
-def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
-    """Everything `worker` needs to execute a denoise op or a commit; its pages are claimed."""
+def forward_work(op: Op, session: Session, worker: Worker, folds: tuple[FoldWork, ...] = ()) -> ForwardWork:
+    """Everything `worker` needs to execute a denoise op or a commit; its pages are claimed: `folds` came of it."""
     graph, block = session.graph, op.block
     chain = graph.chain_of(op)
     lane = chain.lane or 0
@@ -54,6 +64,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
         enters=steps.enters[op.step] if op.kind is Kind.DENOISE else 0,
+        folds=folds,
     )
 
 

@@ -263,8 +263,9 @@ class Fleet:
         self.ranking(Role.DENOISE).may_need(self._pages(graph))
 
     def _pages(self, graph: Graph) -> int:
-        """Pages of a lane; where blocks step together nothing is left to fuse."""
-        return graph.window.slots + (0 if graph.joint else self._limits.spare_pages(graph.blocks))
+        """Pages of a lane; nothing is left to fuse where blocks step together, nor where a fold comes between them."""
+        is_alone = graph.joint is not None or graph.window.memory > 0
+        return graph.window.slots + (0 if is_alone else self._limits.spare_pages(graph.blocks))
 
     def retention(self, graph: Graph) -> Retention:
         """Which latents are kept of sessions with this recipe."""

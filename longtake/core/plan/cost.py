@@ -28,8 +28,9 @@ class RecipeCost:
 
 
 def under(model: Model, named: NamedRecipe) -> Model:
-    """The same model by another recipe."""
+    """The same model by another recipe; InvalidField if frames of its size cannot be folded as that says."""
     made = named.recipe
+    made.memory.check_tokens(model.geometry.tokens_per_frame)
     return replace(model, recipe=made, geometry=model.geometry.divided(made.blocks))
 
 

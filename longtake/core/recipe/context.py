@@ -33,6 +33,8 @@ class Context:
     finite stream."""
     sink_frames: int = 0
     """The first latent frames of a stream, which every block reads."""
+    memory_frames: int = 0
+    """Pages of the window, behind the sinks, that hold what has left it, folded (memory.py)."""
     shot_frames: int = 0
     """Latent frames of a shelf for the first blocks of earlier shots, where a cue may cut (LongLive 2.0)."""
     reference_frames: int = 0
@@ -53,18 +55,13 @@ class Context:
     def __post_init__(self) -> None:
         refuse(self._wrong())
 
-    def further(self) -> dict[str, object]:
-        """The fields that recipes did not always have, where they are not what they were before."""
-        fields = ("shot_frames", "reference_frames", "commit_step", "commit_label", "lag", "both_ways")
-        least = Context(level=self.level, window_frames=self.window_frames)
-        values = {name: getattr(self, name) for name in fields}
-        return {name: value for name, value in values.items() if value != getattr(least, name)}
-
     def _wrong(self) -> Iterator[InvalidField]:
         if self.window_frames is not None and self.window_frames < 1:
             yield InvalidField("recipe.window_frames", self.window_frames, "1 or more latent frames")
         if self.sink_frames < 0:
             yield InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+        if self.memory_frames < 0:
+            yield InvalidField("recipe.memory_frames", self.memory_frames, "0 or more latent frames")
         if self.shot_frames < 0:
             yield InvalidField("recipe.shot_frames", self.shot_frames, "0 or more latent frames")
         if self.reference_frames < 0:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from longtake.core.errors import Contradictions
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cue_rules import RULES_OF_CUES
+from longtake.core.recipe.memory_rules import RULES_OF_MEMORY
 from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.core.recipe.reference_rules import RULES_OF_REFERENCES
 from longtake.core.recipe.rule import Described, Rule
@@ -52,7 +53,7 @@ def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
 def _list_rules() -> Iterator[Rule]:
     """What goes for each list of steps."""
     lists: dict[str, Callable[[StepPlan], tuple[tuple[int, ...], ...]]] = {
-        "usual_steps": lambda steps: (steps.usual,) if steps.usual not in ((), steps.ladder) else (),
+        "usual_steps": lambda steps: (steps.usual,) if steps.usual else (),
         "first_steps": lambda steps: (steps.first,) if steps.first else (),
         "shed_steps": lambda steps: steps.shed,
     }
@@ -262,6 +263,7 @@ RULES = (
         can_run=True,
     ),
     *RULES_OF_CUES,
+    *RULES_OF_MEMORY,
     *RULES_OF_REFERENCES,
 )
 """All rules, in the order in which they are told."""

@@ -71,12 +71,6 @@ class CuePolicy:
             raise InvalidField("cue.change", asked.value, f"{CueChange.SWAP.value}: the recipe says of no recache how")
         return asked or (CueChange.SWAP if self.change is CueRule.SWAP else CueChange.RECACHE)
 
-    def further(self) -> dict[str, object]:
-        """The fields of a recipe whose cues do more than change the prompt."""
-        values = {"cue_change": self.change.value, "keep_sinks": self.keep_sinks, "cut": self.cut}
-        least = {"cue_change": CueRule.SWAP.value, "keep_sinks": None, "cut": False}
-        return {name: value for name, value in values.items() if value != least[name]}
-
 
 SWAPPING = CuePolicy()
 """What cues do where nothing is said."""

@@ -45,8 +45,8 @@ class Graph:
         """How ops of several blocks go together in one forward; None: each goes for itself."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
-        self.sink_blocks = self.blocks.block_of(recipe.sink_frames - 1) + 1 if recipe.sink_frames else 0
-        """The first blocks of a stream, whose frames every later one may read."""
+        self.sink_blocks = self.blocks.block_of(self.window.sinks - 1) + 1 if self.window.sinks else 0
+        """The first blocks of a stream, whose frames every later one may read, or find in its memory."""
         self.renewing = recipe.renewing
         """How recaches are done."""
         self.shots = recipe.shots

@@ -124,15 +124,6 @@ class Positions:
         by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
         return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
 
-    def further(self) -> dict[str, object]:
-        """The fields that recipes did not always have, where they are not what they were before."""
-        values: dict[str, object] = {
-            "shot_offset": self.shot_offset or None,
-            "reference_lead": self.reference_lead or None,
-            "reference_stride": self.reference_stride if self.reference_stride > 1 else None,
-        }
-        return {name: value for name, value in values.items() if value is not None}
-
     def plain(self) -> object:
         """As a file has it."""
         match self.stream:

@@ -12,6 +12,8 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.memory import DROPPING, MemoryPolicy
+from longtake.core.recipe.parts import PARTS
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.shots import Shots
@@ -28,6 +30,7 @@ class Recipe:
     context: Context
     positions: Positions = field(default_factory=Positions)
     cues: CuePolicy = SWAPPING
+    memory: MemoryPolicy = DROPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -86,11 +89,11 @@ class Recipe:
     @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
-        before, limit = self.context.reference_frames, self.block_limit
+        memory, before, limit = self.context.memory_frames, self.context.reference_frames, self.block_limit
         limits = [self.window_frames, None if limit is None else before + self.blocks.first_frame(limit)]
         if self.cues.cut:  # then slots are not those of the first frames
             limits = [self.window_frames]
-        sinks, shelf = self.sink_frames, self.context.shot_frames
+        sinks, shelf = self.sink_frames + memory, self.context.shot_frames
         ring = None if self.window_frames is None else self.window_frames - sinks - shelf - before
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
         joint, is_renewed = self.joint, self.cues.change is not CueRule.SWAP
@@ -102,6 +105,7 @@ class Recipe:
             ring=ring,
             behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
             is_renewed=is_renewed,
+            memory=memory,
             references=before,
         )
 
@@ -135,8 +139,9 @@ class Recipe:
 
     @property
     def history_blocks(self) -> int:
-        """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.window.span - self.sink_frames - self.context.shot_frames - self.blocks.frames)
+        """Past blocks that reach into the window of a block (H), or that are folded as it begins."""
+        own = 0 if self.memory.folds else self.blocks.frames
+        past_frames = max(0, self.window.span - self.window.sinks - self.context.shot_frames - own)
         return -(-past_frames // self.blocks.frames)
 
     @property
@@ -177,30 +182,5 @@ class Recipe:
 
     def plain(self) -> dict[str, object]:
         """All fields, as a model's file has them; those that came later only where they are not as they always were."""
-        later = {"first_frames": self.blocks.first_frames, "start_blocks": self.context.start_blocks or None}
-        return {
-            "steps": self.steps.ladder,
-            "shift": self.steps.shift,
-            "level": self.level.value,
-            "frames_per_block": self.blocks.frames,
-            "window_frames": self.window_frames,
-            "sink_frames": self.sink_frames,
-            "positions": self.positions.plain(),
-            "block_limit": self.block_limit,
-            **self.positions.further(),
-            **self.context.further(),
-            **{name: value for name, value in later.items() if value is not None},
-            **self._lists(),
-            **self.cues.further(),
-        }
-
-    def _lists(self) -> dict[str, object]:
-        """The lists of steps that differ from the ladder; a recipe that has none is called as it always was."""
-        steps = self.steps
-        lists = {
-            "usual_steps": steps.usual if steps.usual != steps.ladder else (),
-            "first_steps": steps.first,
-            "first_blocks": steps.first_blocks,
-            "shed_steps": steps.shed,
-        }
-        return {name: value for name, value in lists.items() if value}
+        parts = (part.plain(getattr(self, name)) for name, part in PARTS.items())
+        return {"block_limit": self.block_limit} | {name: value for each in parts for name, value in each.items()}

@@ -11,6 +11,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context
 from longtake.core.recipe.cues import CuePolicy
 from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.memory import MemoryPolicy
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.steps import StepPlan
 
@@ -38,6 +39,8 @@ class Described(Protocol):
     def positions(self) -> Positions: ...
     @property
     def cues(self) -> CuePolicy: ...
+    @property
+    def memory(self) -> MemoryPolicy: ...
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:

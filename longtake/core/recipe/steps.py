@@ -27,7 +27,7 @@ class StepPlan:
     shift: float
     """The flow shift."""
     usual: tuple[int, ...] = ()
-    """What blocks take; empty: the whole ladder."""
+    """What blocks take; empty: the whole ladder. That itself means the same, and becomes it."""
     first: tuple[int, ...] = ()
     """What the first blocks take instead, under any load; empty: as usual."""
     first_blocks: int = 0
@@ -37,6 +37,8 @@ class StepPlan:
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
+        if self.usual == self.ladder:
+            object.__setattr__(self, "usual", ())
 
     def _wrong(self) -> Iterator[InvalidField]:
         ladder = self.ladder

@@ -8,18 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
 from enum import Enum
 from typing import Any, NamedTuple
 
 from longtake.core.errors import Contradiction, Contradictions, InvalidField, InvalidFields
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.contradictions import check
-from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions, StreamPlaces
+from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.memory import OnLeave
+from longtake.core.recipe.parts import PARTS
+from longtake.core.recipe.positions import Cyclic, Numbering, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
 
 MOST_HELP = 200
 """Characters of a help or of the name of a paper: each is a line."""
@@ -130,6 +129,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "memory_frames": _Key("memory_frames", _whole, "a whole number of latent frames, 0 or more"),
         "shot_frames": _Key("shot_frames", _whole, "a whole number of latent frames, 0 or more"),
         "reference_frames": _Key("reference_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
@@ -149,6 +149,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
         "cut": _Key("cut", _truth, "true or false"),
     },
+    "memory": {
+        "on_leave": _Key("on_leave", OnLeave, _words(OnLeave)),
+        "fold_frames": _Key("fold_frames", _whole, "a whole number of latent frames, 2 or more"),
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
@@ -156,45 +160,12 @@ KEYS = frozenset(_PLACES.values())
 """Those keys, TABLE.KEY."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """A part of a recipe that is a type of its own."""
-
-    made: Callable[..., object]
-    fields: Mapping[str, str]
-    """Its fields, by those of a recipe."""
-    least: Mapping[str, object]
-    """What is not given."""
-
-
-_PARTS: Mapping[str, _Part] = {
-    "steps": _Part(
-        made=StepPlan,
-        fields={
-            "steps": "ladder",
-            "shift": "shift",
-            "usual_steps": "usual",
-            "first_steps": "first",
-            "first_blocks": "first_blocks",
-            "shed_steps": "shed",
-        },
-        least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
-    ),
-    "blocks": _Part(
-        made=BlockPlan, fields={"frames_per_block": "frames", "first_frames": "first_frames"}, least={"frames": 1}
-    ),
-    "context": _Part(
-        made=Context,
-        fields={each.name: each.name for each in dataclass_fields(Context)},
-        least={"level": Level.CLEAN, "window_frames": None},
-    ),
-    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks", "cut": "cut"}, least={}),
-    "positions": _Part(
-        made=Positions,
-        fields={"positions": "stream"} | {each.name: each.name for each in dataclass_fields(Positions)[1:]},
-        least={},
-    ),
+_LEAST: Mapping[str, Mapping[str, object]] = {
+    "steps": {"ladder": (1000, 750, 500, 250), "shift": 5.0},
+    "blocks": {"frames": 1},
+    "context": {"level": Level.CLEAN, "window_frames": None},
 }
+"""What the parts of a recipe have that must have something, where nothing is given."""
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 
 
@@ -206,7 +177,7 @@ def read_recipe(document: Mapping[str, object], name: str) -> NamedRecipe:
     wrong: list[InvalidField] = []
     found: dict[str, Any] = dict(_fields(document, wrong))
     told = {key.field: found.pop(key.field) for key in _TABLES[""].values() if key.field in found}
-    parts: dict[str, Any] = {name: _part(kind, found, wrong) for name, kind in _PARTS.items()}
+    parts: dict[str, Any] = {name: _part(name, found, wrong) for name in PARTS}
     try:
         recipe = Recipe(**parts, **found)
         check(recipe)
@@ -223,16 +194,17 @@ def read_recipe(document: Mapping[str, object], name: str) -> NamedRecipe:
     return NamedRecipe(name=name, recipe=recipe, **told)
 
 
-def _part(part: _Part, found: dict[str, Any], wrong: list[InvalidField]) -> object:
+def _part(name: str, found: dict[str, Any], wrong: list[InvalidField]) -> object:
     """A part of a recipe, its fields taken out of what was found; the least one if any of them is wrong."""
-    given = {name: found.pop(field) for field, name in part.fields.items() if field in found}
+    part, least = PARTS[name], _LEAST.get(name, {})
+    given = {own: found.pop(field) for field, own in part.fields.items() if field in found}
     try:
-        return part.made(**{**part.least, **given})
+        return part.made(**{**least, **given})
     except InvalidField as error:
         wrong.append(_in_words(error))
     except InvalidFields as error:
         wrong += map(_in_words, error.errors)
-    return part.made(**part.least)
+    return part.made(**least)
 
 
 def _fields(document: Mapping[str, object], wrong: list[InvalidField]) -> Iterator[tuple[str, object]]:

@@ -17,6 +17,10 @@ Where blocks step together (joint.py), older ones still read what has left the w
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
 all the same, by (f - sinks) mod ring.
 
+Memory (memory.py). The last of the sinks' slots may be those of the memory: what lies there are the first frames behind
+the sinks until the first fold, and then what was folded. Nothing else is different: a page of memory is named by the
+frame whose slot it has, and read in that place.
+
 A reference (references.py) takes the first slots, and comes first in the canonical order: its frames are -r .. -1, all
 others lie r slots further on, and the ring is r frames shorter.
 """
@@ -38,7 +42,7 @@ class Window:
     size: int
     """Frames that a block reads at most: the whole window, or all of a finite stream that is shorter or has none."""
     sinks: int
-    """The first frames of a stream, which every block reads."""
+    """The first frames of a stream, which every block reads; those of the memory's slots, the last ones, among them."""
     ring: int | None
     """Frames of the window in which later ones take turns; None if no frame ever leaves."""
     behind: int = 0
@@ -47,6 +51,8 @@ class Window:
     """The first of the sinks; later than 0 only after a recache that has moved them, when the window is full."""
     is_renewed: bool = False
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
+    memory: int = 0
+    """How many of the sinks' slots hold what was folded."""
     shelf: int = 0
     """Slots for the first blocks of shots."""
     shot: Shot = FIRST
@@ -197,6 +203,8 @@ class Window:
         if self.behind:
             return tuple(range(min(self.blocks.own(block).start, self.slots)))
         own, end = set(self.own_slots(block)), self.blocks.own(block).stop
+        if self.folded_before(block):  # what the block writes over is folded first
+            return tuple(range(self.slots))
         return tuple(slot for slot in range(min(end + self.references, self.slots)) if slot not in own)
 
     def is_lasting(self, slot: int) -> bool:
@@ -205,4 +213,17 @@ class Window:
             return False
         if slot < self.references:
             return True
-        return not self.is_renewed and (self.ring is None or slot < self.references + self.sinks)
+        return not self.is_renewed and (self.ring is None or slot < self.references + self.sinks - self.memory)
+
+    @property
+    def memory_slots(self) -> range:
+        """The slots of the memory; there is no reference beside one."""
+        return range(self.sinks - self.memory, self.sinks)
+
+    def folded_before(self, block: int, missing: range = range(0)) -> range:
+        """The slots of the memory if frames leave the window as `block` begins, none of a block in `missing`."""
+        own, ring = self.blocks.own(block), self.ring or 0
+        if not self.memory or own.stop <= self.sinks + ring:
+            return range(0)
+        is_whole = not any(self.blocks.block_of(frame - ring) in missing for frame in own)
+        return self.memory_slots if is_whole else range(0)

@@ -7,8 +7,9 @@ all else that its next op waits for was sent; the ops are those that seal the la
 
 What a lane holds after a renewal depends on nothing before, sinks that it has kept apart. So a rebuild goes back to the
 last renewal, if that is nearer than what the pages remember; before that come the sinks: as the renewal made them that
-wrote them last, or as they were first. Before all of it comes the reference, if the recipe has one: every lane begins
-with it, when the stream begins and when it is rebuilt (recipe/references.py).
+wrote them last, or as they were first. Going back to a shot of a story is a renewal, too; what the lanes of a story
+are rebuilt from is a matter of its own (sessions/scenes.py). Before all of it comes the reference, if the
+recipe has one: every lane begins with it, when the stream begins and when it is rebuilt (recipe/references.py).
 """
 
 from __future__ import annotations

@@ -102,9 +102,11 @@ class Retention:
     def continuity(self, first: Stretch) -> Continuity:
         """What a lane is worth whose window was rebuilt from these blocks on.
 
-        What lies there from the beginning of the stream, or after a renewal, depends on nothing before.
+        What lies there from the beginning of the stream, or after a renewal, depends on nothing before. A memory
+        depends on all that was folded into it since the beginning.
         """
-        is_whole = self.recover is Recover.EXACT or not first.blocks.start or first.renewal is not None
+        forgets = not self.graph.recipe.memory.folds
+        is_whole = not first.blocks.start or (forgets and (self.recover is Recover.EXACT or first.renewal is not None))
         return Continuity.EXACT if is_whole else Continuity.APPROXIMATE
 
     def held(self, turns: Sequence[Turn], kept: Floors) -> Held:

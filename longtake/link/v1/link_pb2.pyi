@@ -221,8 +221,16 @@ class FromLatent(_message.Message):
     ref: LatentRef
     def __init__(self, ref: _Optional[_Union[LatentRef, _Mapping]] = ...) -> None: ...
 
+class FoldWork(_message.Message):
+    __slots__ = ("reads", "write")
+    READS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    reads: _containers.RepeatedScalarFieldContainer[int]
+    write: int
+    def __init__(self, reads: _Optional[_Iterable[int]] = ..., write: _Optional[int] = ...) -> None: ...
+
 class ForwardWork(_message.Message):
-    __slots__ = ("session", "lane", "kind", "step", "block", "is_reference", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
+    __slots__ = ("session", "lane", "kind", "step", "block", "is_reference", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "reads", "writes", "folds", "conditioning", "from_noise", "from_lane", "from_latent")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +246,7 @@ class ForwardWork(_message.Message):
     READ_TURNS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     FROM_NOISE_FIELD_NUMBER: _ClassVar[int]
     FROM_LANE_FIELD_NUMBER: _ClassVar[int]
@@ -257,11 +266,12 @@ class ForwardWork(_message.Message):
     read_turns: _containers.RepeatedScalarFieldContainer[int]
     reads: _containers.RepeatedScalarFieldContainer[int]
     writes: _containers.RepeatedScalarFieldContainer[int]
+    folds: _containers.RepeatedCompositeFieldContainer[FoldWork]
     conditioning: ConditioningRef
     from_noise: FromNoise
     from_lane: FromLane
     from_latent: FromLatent
-    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., is_reference: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., is_reference: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., folds: _Optional[_Iterable[_Union[FoldWork, _Mapping]]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
 
 class Times(_message.Message):
     __slots__ = ("timesteps", "sigma", "next_sigma", "noised")

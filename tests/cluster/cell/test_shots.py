@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.stories import Story
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
@@ -23,7 +24,6 @@ from longtake.core.recipe.table import NamedRecipe
 from longtake.core.recipe.window import Window
 from longtake.core.work import CueId
 from tests.cluster.cell.world import Hashes, stream
-from tests.core.support.storied import Story
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.oracle import generate
 from tests.workers.story_oracle import Telling

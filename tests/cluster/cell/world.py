@@ -28,8 +28,10 @@ from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSetting
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
+from tests.workers.oracle_memory import FoldingLanes
 from tests.workers.oracle_plans import generate_by_lists
 from tests.workers.oracle_sources import row_of
+from tests.workers.story_oracle import story_lanes
 from tests.workers.unturned import UnturnedLanes, placing_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
@@ -105,8 +107,12 @@ def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_byte
 def lanes_of(denoiser: Denoiser, recipe: Recipe) -> ContiguousLanes:
     """The oracle's lanes for a recipe, with the bits of a server."""
     window, sinks = recipe.window_frames, recipe.sink_frames
+    if recipe.cues.cut:
+        return story_lanes(denoiser, recipe)
     if recipe.positions == Positions():
         return ContiguousLanes(denoiser, window, sinks, attention=sdpa)
+    if recipe.memory.folds:
+        return FoldingLanes.of(denoiser, recipe, sdpa)
     return UnturnedLanes(denoiser, window, sinks, attention=sdpa, placing=placing_of(recipe))
 
 

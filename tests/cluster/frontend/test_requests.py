@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import grpc
@@ -13,7 +14,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.recipe.cues import CueChange
+from longtake.core.recipe.cues import Back, CueChange
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
@@ -209,12 +210,24 @@ def test_times_become_the_first_picture_at_or_after_them_without_rounding() -> N
         (pb.CHANGE_UNSPECIFIED, None),
         (pb.CHANGE_SWAP, CueChange.SWAP),
         (pb.CHANGE_RECACHE, CueChange.RECACHE),
+        (pb.CHANGE_CUT, CueChange.CUT),
     ],
 )
 def test_a_cue_says_what_becomes_of_what_is_remembered(asked: pb.Change, given: CueChange | None) -> None:
     request = pb.StreamRequest(open=pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1, change=asked)]))
     event = open_event(request, session=SessionId("s"), offer=offer(), now_s=0.0)
     assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", block=1, change=given),)
+
+
+def test_a_way_back_is_a_cut_and_nothing_else() -> None:
+    for change in (pb.CHANGE_UNSPECIFIED, pb.CHANGE_CUT, pb.CHANGE_RECACHE):
+        cue = pb.Cue(id="c", prompt="y", block=1, change=change, back_to_shot=0)
+        request = pb.StreamRequest(open=pb.Open(prompt="x", cues=[cue]))
+        with (
+            pytest.raises(InvalidField, match="CHANGE_CUT or nothing") if change == pb.CHANGE_RECACHE else nullcontext()
+        ):
+            event = open_event(request, session=SessionId("s"), offer=offer(), now_s=0.0)
+            assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", block=1, change=Back(0)),)
 
 
 @pytest.mark.parametrize(

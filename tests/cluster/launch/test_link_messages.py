@@ -8,12 +8,14 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind, Noised
+from longtake.core.recipe.ops import Kind, Noised, Op
+from longtake.core.recipe.references import REFERENCE
 from longtake.core.work import (
     ConditioningRef,
     DecoderKind,
     DecodeWork,
     DispatchNumber,
+    FoldWork,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -52,6 +54,7 @@ from workers.messages import (
     JoinChain,
     Part,
     Prepared,
+    PrepareGiven,
     Seat,
     Shutdown,
     Site,
@@ -89,6 +92,16 @@ TURNED = changed(forward(Kind.DENOISE, FromNoise(), 0.5), positions=(8, 2**40), 
 """Keys that are stored without their time."""
 
 
+FOLDING = replace(
+    TURNED,
+    folds=(
+        FoldWork(reads=(PageId(1), PageId(0), PageId(7)), write=PageId(1)),
+        FoldWork(reads=(PageId(2), PageId(3), PageId(4)), write=PageId(9)),
+    ),
+)
+"""What is folded before the forward."""
+
+
 def noisy(work: ForwardWork) -> ForwardWork:
     """The op, which adds noise to what it starts from."""
     return replace(work, times=replace(work.times, noised=Noised(0.2083333283662796, 4)))
@@ -104,11 +117,19 @@ DECODE = DecodeWork(
     settings=SETTINGS,
 )
 
+OF_REFERENCE = replace(
+    forward(Kind.COMMIT, FromLatent(LatentRef(session=SESSION, block=0, step=5)), None),
+    op=Op(Kind.COMMIT, 0, REFERENCE),
+)
+"""It goes by a number that there is not on the wire."""
+ENCODES = PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS, encodes=True)
+
 
 @pytest.mark.parametrize(
     "message",
     [
         Task(sequence=DispatchNumber(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(sequence=DispatchNumber(1), order=(Forward(work=OF_REFERENCE, latents=b"one frame"),)),
         Task(sequence=DispatchNumber(1), order=(Forward(work=noisy(forward(Kind.COMMIT, FromLane(), None))),)),
         Task(
             sequence=DispatchNumber(2),
@@ -117,10 +138,13 @@ DECODE = DecodeWork(
                 Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
             ),
         ),
+        Task(sequence=DispatchNumber(6), order=(Forward(work=FOLDING),)),
         Task(sequence=DispatchNumber(5), order=(Forward(work=TURNED), Forward(work=changed(TURNED, read_turns=())))),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=TINY),
+        PrepareGiven(order=ENCODES, pictures=(b"one", b"two"), references=(b"image",)),
+        PrepareGiven(order=ENCODES, references=(b"image", b"other")),
         Task(sequence=DispatchNumber(3), order=Decode(work=replace(DECODE, settings=TINY), latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
@@ -155,6 +179,7 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
+        Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4", given=b"three frames", references=b"one"),
         ImageStowed(image=ImageId(2**40)),
         ImageLoaded(image=ImageId(0)),
         ImageGone(image=ImageId(7), reason="nobody came"),

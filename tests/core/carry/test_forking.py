@@ -288,7 +288,7 @@ def test_a_slot_is_copied_behind_the_block_before_and_too_early_is_noticed(monke
 
 def test_a_pool_without_copy_on_write_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     cell, parent = running(steps=60, denoisers=1)
-    monkeypatch.setattr(PagePool, "claim", lambda *given: None)
+    monkeypatch.setattr(PagePool, "claim", lambda *given: ())
     cell.fork("child", parent)
     with pytest.raises(AssertionError, match="should read"):
         cell.settle()

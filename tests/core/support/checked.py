@@ -43,6 +43,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
+    Continuity,
     CueId,
     DecodeWork,
     ForwardWork,
@@ -248,6 +249,10 @@ class CheckedCell:
     def check(self) -> None:
         """After every event."""
         self.scheduler.check()
+        parents = self.contents.parents
+        vague = {session.id for session in self.records if session.continuity is not Continuity.EXACT}
+        vague |= {child for child in self.there if child in parents and parents[child][0] in self.contents.vague}
+        self.contents.vague |= {name for name in vague if self.graph_of(name).recipe.memory.folds}
 
     def _perform(self, effect: Effect) -> None:
         match effect:

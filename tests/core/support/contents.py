@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import numpy as np
+
 from benchmarks.places import standing
 from benchmarks.recaches import Recached, read_by, recached
+from benchmarks.stories import again, read_in, standing_in
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
@@ -16,9 +19,8 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.sources import source
 from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
-from tests.core.support.storied import again, read_in, standing_in
 from workers.messages import Decode, Forward
-from workers.simulated.arithmetic import REACH, decoded, first_state
+from workers.simulated.arithmetic import HASH_BYTES, REACH, decoded, first_state, folded
 from workers.simulated.fake import FakeWorker
 
 SMALLEST = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, blocks=BlockPlan(frames=3))
@@ -31,6 +33,10 @@ class Contents:
 
     graph_of: Callable[[SessionId], Graph]
     fakes: dict[WorkerId, FakeWorker]
+    vague: set[SessionId] = field(default_factory=set)
+    """Sessions that are, or are being, told that they are no longer what they would have been."""
+    memories: dict[tuple[SessionId, int, int], list[bytes]] = field(default_factory=dict)
+    """(session, lane, block): what the pages of the memory must hold as a block is denoised, if it was folded."""
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
     """Of a fork: its parent and the first block of its own."""
     sealed: dict[tuple[SessionId, int, int], dict[int, bytes]] = field(default_factory=dict)
@@ -184,9 +190,24 @@ class Contents:
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
+            if work.session in self.vague or page in {fold.write for fold in work.folds}:
+                continue
             right = pages[page].tobytes() == self._left_in(work, frame, name)
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
+        self._check_folds(worker, work, frames)
         self.check_places(work, frames)
+
+    def _check_folds(self, worker: WorkerId, work: ForwardWork, frames: Sequence[int]) -> None:
+        """What is folded before a forward is all that the paper folds there, into the pages of the memory."""
+        if not work.folds:
+            return
+        pages, recipe = self.fakes[worker].lanes.pages, self.graph_of(work.session).recipe
+        read = dict(zip(frames, work.pages.reads, strict=True))
+        memory = range(recipe.sink_frames, recipe.sink_frames + recipe.context.memory_frames)
+        assert [fold.write for fold in work.folds] == [read[frame] for frame in memory]
+        found = [one_of([pages[page].tobytes() for page in fold.reads]) for fold in work.folds]
+        right = self._memory(work.session, work.lane, work.block)
+        assert found == right or work.session in self.vague, f"other pages than those of the paper: {work.folds}"
 
     def _left_in(self, work: ForwardWork, frame: int, name: str) -> bytes:
         """What the page of a frame must hold for a forward.
@@ -194,6 +215,9 @@ class Contents:
         A block that steps together with others may not be finished: it is as its op of this iteration left it.
         """
         graph = self.graph_of(work.session)
+        memory = self._memory(work.session, work.lane, work.block)
+        if frame in graph.recipe.window.memory_slots and memory:
+            return memory[frame - graph.recipe.sink_frames]
         if graph.joint is None:
             return self._made(work.session, work.lane, frame)[1]
         block = graph.blocks.block_of(frame)
@@ -201,6 +225,27 @@ class Contents:
         wanted = source(graph.recipe, work.op, block)
         assert op == wanted, f"{name} reads what {op} has left, should read {wanted}"
         return left
+
+    def _memory(self, session: SessionId, lane: int, block: int) -> list[bytes]:
+        """What the pages of the memory must hold as a block is denoised; nothing if they hold plain frames.
+
+        By the paper: the memory before and the frames that the window has no room for, in groups of k.
+        """
+        recipe, key = self.graph_of(session).recipe, (session, lane, block)
+        if key in self.memories or not recipe.memory.folds:
+            return self.memories.get(key, [])
+        size, sinks, m = recipe.window_frames or 0, recipe.sink_frames, recipe.context.memory_frames
+        own = recipe.blocks.own(block)
+        if own.stop <= size:
+            return []
+        before = self._memory(session, lane, block - 1)
+        oldest = own.start - (size - sinks - m) if before else sinks
+        leaving = range(oldest, own.stop - (size - sinks - m))
+        contents = [*before, *(self._made(session, lane, frame)[1] for frame in leaving)]
+        k = recipe.memory.fold_frames
+        assert len(contents) == m * k
+        self.memories[key] = [one_of(contents[start : start + k]) for start in range(0, m * k, k)]
+        return self.memories[key]
 
     def renewed(self, worker: WorkerId, work: ForwardWork, block: int) -> None:
         """Remember what was committed anew before `block`."""
@@ -240,3 +285,9 @@ class Contents:
         graph = self.graph_of(work.session)
         own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         return zip(own, work.pages.writes, strict=True)
+
+
+def one_of(contents: Sequence[bytes]) -> bytes:
+    """What pages with these contents become together."""
+    pages = np.frombuffer(b"".join(contents), np.uint8).reshape(len(contents), -1, HASH_BYTES)
+    return folded(pages).tobytes()

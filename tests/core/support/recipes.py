@@ -22,7 +22,7 @@ APART = [level for level in Level if level is not Level.STAGGERED]
 
 def altered(recipe: Recipe, **changes: object) -> Recipe:
     """The recipe with other values of these fields, each of its own or of one of its parts."""
-    for name in ("steps", "blocks", "context", "cues", "positions"):
+    for name in ("steps", "blocks", "context", "cues", "positions", "memory"):
         part: Any = changes.get(name, getattr(recipe, name))
         own = {field.name: changes.pop(field.name) for field in fields(part) if field.name in changes}
         if own:

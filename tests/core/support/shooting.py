@@ -10,6 +10,7 @@ from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from tests.core.support.parts import recipe
 from tests.core.support.recaching import CueStorm
+from tests.core.support.recipes import altered
 
 
 def cutting(
@@ -39,6 +40,11 @@ EVERY = {
     "listed, further on": cutting(sinks=3, window=12, stream=Numbering.LISTED, offset=5),
     "output": cutting(Level.OUTPUT, steps=3),
     "output, sinks": cutting(Level.OUTPUT, sinks=3, shots=6, window=15, offset=8),
+    "output, clean at first": altered(cutting(Level.OUTPUT, steps=3), start_blocks=2),
+    "a first block of a frame": altered(cutting(sinks=3, window=15, offset=4), first_frames=1),
+    "lists, with noise": altered(
+        cutting(steps=3), first=(1000, 667, 334), first_blocks=1, usual=(1000, 334), commit_step=50
+    ),
     "input": cutting(Level.INPUT, steps=3),
     "input, sinks": cutting(Level.INPUT, sinks=3, window=12),
 }

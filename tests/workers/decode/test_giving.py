@@ -13,7 +13,7 @@ from torch import Tensor
 from cluster.launch.plan import POCKET, model_path
 from longtake.core.errors import InvalidField
 from tests.workers.given_pictures import encoded, jpeg, moving_ball, png
-from workers.decode.giving import PictureEncoder, covering
+from workers.decode.giving import PictureEncoder, covering, reference_latents
 from workers.decode.slots import LatentFormat
 from workers.models import weights
 from workers.models.api import CarriedState, Compute, LatentEncoder
@@ -44,6 +44,16 @@ def test_latents_are_those_of_the_whole_clip_at_once_and_decode_to_the_pictures(
         z_BCFHW = latents_FCHW.transpose(0, 1)[None] * std + mean
         back_BCFHW = decoder.decode(z_BCFHW, decoder.initial_state(1, *latents_FCHW.shape[2:]))
     assert (back_BCFHW - pixels_BCFHW).abs().mean() < 0.15, "normalised the other way it is above 0.4"
+
+
+def test_images_that_a_stream_looks_at_are_encoded_each_for_itself(giving: PictureEncoder) -> None:
+    images = [encoded(picture) for picture in moving_ball(2)]
+    made = reference_latents(giving, images)
+    assert all(torch.equal(one, giving.latents([image])) for one, image in zip(made, images, strict=True))
+    assert not torch.equal(made[0], made[1]) and not reference_latents(giving, [])
+    with pytest.raises(InvalidField) as caught:
+        reference_latents(giving, [*images, b"no picture"])
+    assert caught.value.field == "open.references[2]" and "PNG or JPEG" in caught.value.allowed
 
 
 CPU = torch.device("cpu")

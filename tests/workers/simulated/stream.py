@@ -77,7 +77,8 @@ def forwards_of(recipe: Recipe, geometry: Geometry, blocks: int) -> Iterator[For
     worker = Worker(WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, ability=ability))
     for block in range(blocks):
         for chain in in_order(session.graph):
-            yield orders.forward_work(session.graph.op(chain.number, block), session, worker)
+            folds = pool.claim(session.place.tables[chain.lane or 0], block)
+            yield orders.forward_work(session.graph.op(chain.number, block), session, worker, folds)
 
 
 def decode(block: int) -> DecodeWork:

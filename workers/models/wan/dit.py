@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from workers.models.api import Inputs, PageShape, SelfAttention, TextKV, sdpa
 from workers.models.rotary import Rotation, axis, ladder, rotate
 from workers.models.wan.config import WanConfig
+from workers.models.wan.folding import fold_pages, make_room, weights_of
 
 _FEW_ROWS = 16
 """Products of fewer rows than this are padded: kernels for a handful of rows (CPU: below 4) round differently,
@@ -239,6 +240,15 @@ class WanModel(nn.Module):
             k_BTND={layer: pair[0] for layer, pair in pairs.items()},
             v_BTND={layer: pair[1] for layer, pair in pairs.items()},
         )
+
+    def fold(self, layer: int, kv_UPLND: Tensor, grid: tuple[int, int]) -> Tensor:
+        """See Denoiser."""
+        place_BF = torch.zeros(1, 1, dtype=torch.int64, device=kv_UPLND.device)
+        return fold_pages(kv_UPLND, weights_of(self._layer(layer).self_attn), turns(place_BF, grid, self.config))
+
+    def suit(self, shape_of: Callable[[str], tuple[int, ...] | None]) -> None:
+        """Have room for what not every checkpoint holds; `shape_of` knows the shapes of one by the names there."""
+        make_room({layer: self._layer(layer).self_attn for layer in self.layers}, shape_of)
 
     def denoise(self, inputs: Inputs) -> Tensor:
         """See Denoiser."""

@@ -215,7 +215,9 @@ export class Card {
     memory.opened(message);
     this.#tellPrompt(message);
     const { recipes, fps } = this.#model;
-    this.#timeline.madeBy(recipeOf(this.#model, message.recipe), fps);
+    const made = recipeOf(this.#model, message.recipe);
+    this.#timeline.madeBy(made, fps);
+    this.#cues.canCut(made.cut);
     const recipe = recipes.length > 1 ? ` · ${message.recipe}` : "";
     this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"}${recipe} · seed ${message.seed} · ${message.session_id}`;
     this.#screen.shape(message.width, message.height);

@@ -10,13 +10,14 @@ export class Cues {
   #form;
   #problem;
   #change;
+  #cut;
   #list;
   #items = new Map(); // the list items, by id
 
   /** `parts` are those of the card; `send(frame)` asks for a cue; `prompt()` is the one on the screen. */
-  constructor({ cue, cueProblem, change, words, cues }, { memory, model, send, prompt }) {
+  constructor({ cue, cueProblem, change, cut, words, cues }, { memory, model, send, prompt }) {
     [this.#form, this.#problem, this.#change, this.#list] = [cue, cueProblem, change, cues];
-    [this.#memory, this.#model, this.#send] = [memory, model, send];
+    [this.#memory, this.#model, this.#send, this.#cut] = [memory, model, send, cut];
     cue.addEventListener("submit", (event) => { event.preventDefault(); this.#submit(); });
     cue.addEventListener("input", ({ target }) => { if (target.hasAttribute("aria-invalid")) complain(target, cueProblem, ""); });
     for (const field of [this.#field, cue.elements.time]) field.setAttribute("aria-describedby", cueProblem.id);
@@ -35,12 +36,17 @@ export class Cues {
     return this.#field.value.trim();
   }
 
+  /** Whether the recipe of the stream lets a cue begin a new shot. */
+  canCut(can) {
+    this.#cut.hidden = !can;
+  }
+
   focus() {
     this.#field.focus({ preventScroll: true });
   }
 
   #submit() {
-    const { prompt, time } = this.#form.elements;
+    const { prompt, time, cut } = this.#form.elements;
     for (const field of [prompt, time]) complain(field, this.#problem, "");
     const fault = faultOfPrompt(prompt.value, this.#model);
     if (fault) return complain(prompt, this.#problem, fault);
@@ -54,7 +60,7 @@ export class Cues {
     this.#memory.cues.set(id, { prompt: prompt.value, time_s, state: "sent", text: "sent" });
     this.#memory.save();
     this.#show(id);
-    this.#send({ type: "cue", id, prompt: prompt.value, ...(time_s === null ? {} : { time_s }) });
+    this.#send({ type: "cue", id, prompt: prompt.value, ...(time_s === null ? {} : { time_s }), ...(cut.checked ? { cut: true } : {}) });
     this.#form.reset();
     this.focus();
   }

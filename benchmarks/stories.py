@@ -6,6 +6,8 @@ before when the window has gone on past its beginning. Who comes last stays long
 has that shot's first block on the shelf once more, as the last one, made anew from what it was made of: it sees itself
 and the sinks before it.
 
+A story that would go back to a shot that is not there, because another cue took the block of a cut, cuts.
+
 A story is a list of its cuts: the first block of each new shot, and the number of the shot that it goes back to.
 """
 
@@ -50,7 +52,7 @@ def scene(recipe: Recipe, block: int, story: Story) -> Scene:
             if now.first not in now.shelf:
                 now.puts(recipe, now.first)
             target = cuts[each]
-            if target is not None:
+            if target is not None and target < len(now.starts):
                 now.puts(recipe, now.starts[target])
             now.number, now.first = now.number + 1, each
             now.starts.append(each)
@@ -75,10 +77,10 @@ def read_in(recipe: Recipe, block: int, story: Story) -> list[int]:
 
 def again(recipe: Recipe, block: int, story: Story) -> Recached | None:
     """What is made anew before a block where the story goes back; None if it does not, or that is all sinks."""
-    target = dict(story).get(block)
-    if target is None:
+    target, starts = dict(story).get(block), scene(recipe, block - 1, story).starts
+    if target is None or target >= len(starts):
         return None
-    own = recipe.blocks.own(scene(recipe, block - 1, story).starts[target])
+    own = recipe.blocks.own(starts[target])
     if own.stop <= recipe.sink_frames:
         return None
     sinks = [frame for frame in range(recipe.sink_frames) if frame < own.start]

@@ -1,0 +1,45 @@
+"""A cue of the page may begin a new shot, where the stream's recipe lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.cluster.http.page.chromium import PATIENCE_MS, QUICK, WITHOUT, Server, begin, end, open_tab
+
+pytestmark = WITHOUT
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of two recipes, one of which can cut."""
+    running = Server(tmp_path_factory.mktemp("several"), QUICK + 'recipes = ["longlive-2"]\n')
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def test_a_cue_may_begin_a_new_shot_where_the_recipe_lets_it(browser: Browser, several: Server) -> None:
+    tab = open_tab(browser, several.url)
+    card = begin(tab)
+    expect(card.get_by_label("As a new shot")).to_be_hidden()
+    end(card)
+    tab.get_by_label("Recipe").select_option("longlive-2")
+    card = begin(tab)
+    tab.evaluate(
+        "window.sent = []; const send = WebSocket.prototype.send;"
+        "WebSocket.prototype.send = function (data) { window.sent.push(data); return send.call(this, data); }; 0"
+    )
+    card.get_by_label("As a new shot").check()
+    card.get_by_label("Cue: what to show next").fill("a blue box swaying at night")
+    card.get_by_role("button", name="Send").click()
+    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(card.get_by_label("As a new shot")).not_to_be_checked()
+    sent = tab.evaluate("window.sent.filter((frame) => frame.includes('cue'))")
+    assert len(sent) == 1 and '"cut":true' in sent[0]
+    end(card)
+    assert tab.evaluate("window.complaints") == []
+    tab.context.close()
