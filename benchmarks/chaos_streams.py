@@ -31,7 +31,7 @@ from longtake.core.recipe.geometry import Geometry
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 WINDOW = 4
-AHEAD = 2 * WINDOW
+AHEAD = 3 * WINDOW
 """A cue is asked for so many blocks before its own: no block of it can have begun."""
 SILENCE_S = 180.0
 """A client that is told nothing for so long gives up: the longest that a server takes to come back, and more."""

@@ -10,6 +10,7 @@ from cluster.cell.engine import Engine
 from cluster.journal.facts import SessionRecord
 from longtake.core.adoption import MadeBy, PlacedCue, runs_of
 from longtake.core.events import Adopt, Open
+from longtake.core.recipe.given import plan_with
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.session import Session
 from longtake.core.work import Fork
@@ -66,7 +67,8 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
     engine.journal.adopt(record.session, snapshot.latents, snapshot.versions)
     graphs = engine.scheduler.cell.graphs
     graph = graphs.get(record.recipe) or graphs[""]  # one that is not served the core refuses
-    there = _as_prompted(snapshot)
+    given = plan_with(graph.blocks, record.given_frames).block_of(record.given_frames - 1) + 1
+    there = _as_prompted(snapshot, given if record.given_frames else 0)
     steps = range(1, graph.step_count + 1)
     return Adopt(
         now_s=now_s,
@@ -104,12 +106,15 @@ def _first_block(record: SessionRecord) -> int:
     return 0 if record.fork is None else record.fork.block
 
 
-def _as_prompted(snapshot: Snapshot) -> list[tuple[int, int]]:
-    """The latents that were made with the prompts that their blocks have: a cue may have come between."""
+def _as_prompted(snapshot: Snapshot, given_blocks: int) -> list[tuple[int, int]]:
+    """The latents that were made with the prompts that their blocks have: a cue may have come between.
+
+    What was given is of no prompt.
+    """
     versions = {_first_block(snapshot.record): 0} | {cue.block: cue.version for cue in snapshot.cues}
     blocks = sorted(versions)
 
     def version_at(block: int) -> int:
         return versions[blocks[max(0, bisect_right(blocks, block) - 1)]]
 
-    return [key for key in snapshot.latents if snapshot.versions[key] == version_at(key[0])]
+    return [key for key in snapshot.latents if key[0] < given_blocks or snapshot.versions[key] == version_at(key[0])]

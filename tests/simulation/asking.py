@@ -36,7 +36,11 @@ def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> 
     """A cue: it says what it does, or leaves it to the recipe."""
     draw = random.Random(f"{session} {number}")
     can_recache = model.recipe.cues.change is not CueRule.SWAP
-    change = draw.choice([None, None, *CueChange]) if can_recache else draw.choice([None, None, CueChange.SWAP])
+    change = (
+        draw.choice([None, None, CueChange.SWAP, CueChange.RECACHE])
+        if can_recache
+        else draw.choice([None, None, CueChange.SWAP])
+    )
     return CueRequest(cue=CueId(f"c{number}"), prompt=f"{session} c{number}", block=block, change=change)
 
 

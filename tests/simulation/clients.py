@@ -98,7 +98,6 @@ class SimulatedClient:
         self._token = b""
         self._cursor: int | None = None
         self._is_answered = False
-        """Whether its call has begun: before that nothing is said but what it begins with."""
         self._shown: int | None = None
         """The cursor with which it came back last."""
         self._starves_until_s, self._is_playing, self._acts = 0.0, True, list(self.wish.acts)
@@ -137,12 +136,12 @@ class SimulatedClient:
             return
         self.attempts += 1
         wish = self.wish
-        block = None if self.parent is None else self._forks_at(self.parent)
-        self.script = script_of(wish, self.model, None if self.parent is None else self.parent.script, block)
+        parent, block = self.parent, None if self.parent is None else self._forks_at(self.parent)
+        self.script = script_of(wish, self.model, None if parent is None else parent.script, block)
         self._cues.clear()
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
-        fork = None if self.parent is None else Fork(session=self.parent.session, block=block)
+        fork = None if parent is None else Fork(session=parent.session, block=block)
         pictures = pictures_of(wish) if wish.given else ()
         self._dial().open(opening(wish, self.session, self.script, cues, fork), pictures)
 

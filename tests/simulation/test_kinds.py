@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.cell.attached import Attached, Roster
 from longtake.core.dispatch import adopting
 from longtake.core.endings import Ending
 from longtake.core.errors import LongtakeError
 from longtake.core.events import Adopt
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.renewals import Renewal, Renewing
-from longtake.core.work import WorkerId
 from tests.simulation.calm import calmed
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
@@ -48,7 +46,8 @@ def eager(seed: int) -> Scenario:
     """A calm scenario whose first client cues at many blocks."""
     made = calmed(scenario(seed))
     wish = replace(made.wishes[0], blocks=16, cues=(1, 3, 4, 6, 8, 9, 11, 12), cut_short=0)
-    return replace(made, wishes=(wish, *made.wishes[1:]))
+    fleet = replace(made.fleet, pages=10 * made.fleet.pages, slots=8)
+    return replace(made, wishes=(wish, *made.wishes[1:]), fleet=fleet)
 
 
 def powerless(made: Scenario, block: int) -> Scenario:
@@ -130,16 +129,3 @@ def test_loads_that_are_forgotten_with_the_server_are_seen(seed: int, monkeypatc
 
     monkeypatch.setattr("longtake.core.scheduler.adopt", forgetting)
     assert is_seen(made)
-
-
-def test_orders_for_a_worker_that_reach_the_one_in_its_place_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def anybody(roster: Roster, worker: WorkerId) -> Attached | None:
-        return roster.get(worker)
-
-    monkeypatch.setattr(Roster, "known", anybody)
-    summary = Summary()
-    for seed in range(120):
-        summary.run(seed)
-        if summary.failures:
-            return
-    raise AssertionError("nothing was seen")

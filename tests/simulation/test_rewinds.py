@@ -64,6 +64,17 @@ def test_the_fork_goes_on_after_losses_of_power(seed: int, struck_at: int) -> No
     assert set(outcome.endings) == {Ending.COMPLETED.value}
 
 
+@pytest.mark.parametrize("seed", SOME)
+def test_a_fork_of_a_stream_that_was_given_its_beginning_goes_on_after_a_loss_of_power(seed: int) -> None:
+    made = rewound(seed, struck_at=8)
+    parent, fork = made.wishes
+    frames = made.model.recipe.blocks.frames
+    world = World(replace(made, wishes=(replace(parent, given=frames), fork)))
+    outcome = world.run()
+    assert world.restarts == 2 and world.clients[1].script.given_blocks == 1
+    assert set(outcome.endings) == {Ending.COMPLETED.value}
+
+
 def seen(seed: int) -> None:
     with pytest.raises(Violation, match=r"client 1, .* has other bytes"):
         World(rewound(seed)).run()
