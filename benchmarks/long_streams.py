@@ -12,22 +12,19 @@ first tenth of the blocks, and within the last.
 
 from __future__ import annotations
 
-import gc
 import json
 import random
-import resource
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
-from types import FunctionType, ModuleType
 
 import click
 
 from benchmarks.by_hand import Model, text_of
+from benchmarks.held import Held, held_by
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
@@ -42,7 +39,6 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
@@ -62,27 +58,6 @@ SEED = 11
 WINDOW = 4
 CUE_EVERY, PARK_EVERY, LOSE_EVERY, LOOK_EVERY = 23, 509, 1009, 41
 TENTHS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What a stream and its engine hold."""
-
-    pages: int
-    """On the denoise workers."""
-    latents: int
-    """Entries of the journal."""
-    journal_bytes: int
-    prompts: int
-    """That the session knows, by version."""
-    record_objects: int
-    """Python objects that only the session's record reaches."""
-    resident_mib: float
-    """Of this process, what is computed by hand included."""
-
-    def or_more(self, other: Held) -> Held:
-        """The larger of each."""
-        return Held(**{name: max(value, getattr(other, name)) for name, value in asdict(self).items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,24 +315,11 @@ class LongStream:
 
     def _look(self, block: int) -> None:
         tenth = block * TENTHS // self.blocks
-        held = self._held()
+        held = held_by(self.engine, SESSION)
         if tenth == len(self.seen):
             self.seen.append(held)
             self.ended_s += [time.perf_counter()] * (tenth > 0)
         self.seen[tenth] = self.seen[tenth].or_more(held)
-
-    def _held(self) -> Held:
-        scheduler, journal = self.engine.scheduler, self.engine.journal
-        session = scheduler.inspect(SESSION)
-        denoisers = [view for view in scheduler.workers() if view.role is Role.DENOISE]
-        return Held(
-            pages=sum(view.ability.capacity - view.free for view in denoisers),
-            latents=len(journal.latents_of(SESSION)),
-            journal_bytes=journal.size_bytes,
-            prompts=len(session.prompt_texts()),
-            record_objects=_reachable(session),
-            resident_mib=_resident_mib(),
-        )
 
 
 def _taken(outbox: Outbox) -> ClientMessage:
@@ -368,27 +330,6 @@ def _taken(outbox: Outbox) -> ClientMessage:
         message: ClientMessage = done.value
         return message
     raise InternalFault("an outbox that holds messages lets its reader wait")
-
-
-_SHARED = (type, ModuleType, FunctionType, Graph, Geometry, Recipe)
-"""What a session's record shares with others, or is none of its own."""
-
-
-def _reachable(root: object) -> int:
-    """How many objects can be reached from this one."""
-    known, left = {id(root)}, [root]
-    while left:
-        for found in gc.get_referents(left.pop()):
-            if id(found) not in known and not isinstance(found, _SHARED):
-                known.add(id(found))
-                left.append(found)
-    return len(known)
-
-
-def _resident_mib() -> float:
-    """Memory of this process in RAM."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def measure(name: str, recipe: Recipe, blocks: int) -> Row:

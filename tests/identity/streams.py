@@ -47,9 +47,9 @@ SIMULATED = "simulated:0ms"
 FORK_BY = 4
 """A fork's first block comes before this one, its first cue not."""
 ENDS = 3
-"""So many blocks before the end comes the last cue, in streams of ..."""
+"""So many blocks before the end comes the last cue of a long stream."""
 LONG = 10
-"""... at least so many blocks."""
+"""A stream of so many blocks is long."""
 GIVEN = (2, 3, 4, 1)
 """Latent frames that may be given; the first number that a recipe allows is."""
 MOST_BLOCKS = 1000

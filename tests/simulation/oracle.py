@@ -69,25 +69,26 @@ class Script:
             return self.parent.given(frames)
         return self.beginning[frames.start * self._frame_bytes : frames.stop * self._frame_bytes]
 
-    def _of(self, block: int) -> Script:
+    def script_of(self, block: int) -> Script:
         """Whose block it is."""
-        return self if self.parent is None or block >= self.first else self.parent._of(block)
+        return self if self.parent is None or block >= self.first else self.parent.script_of(block)
 
     def seed(self, block: int) -> int:
         """See Course."""
-        return self._of(block).number
+        return self.script_of(block).number
 
     def text(self, block: int) -> bytes:
         """See Course."""
-        return text_of(self._of(block)._prompt(block).encode())
+        return text_of(self.script_of(block).prompt_of(block).encode())
 
-    def _prompt(self, block: int) -> str:
+    def prompt_of(self, block: int) -> str:
+        """What a block of its own shows."""
         begun = [turn for turn in self.turns if turn <= block]
         return self.turns[max(begun)].prompt if begun else self.prompt
 
     def load(self, block: int) -> int:
         """See Course."""
-        return self._of(block).loads.get(block, 0)
+        return self.script_of(block).loads.get(block, 0)
 
     def steps(self, block: int, load: int) -> int:
         """How many steps a block takes that is begun under a load; none if it is given."""
@@ -96,7 +97,7 @@ class Script:
 
     def recaches(self, block: int) -> bool:
         """See Course."""
-        turn = self._of(block).turns.get(block)
+        turn = self.script_of(block).turns.get(block)
         return turn is not None and turn.recaches
 
 

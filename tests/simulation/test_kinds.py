@@ -86,9 +86,13 @@ def test_every_mechanism_is_struck() -> None:
 
 @pytest.mark.parametrize("seed", first(4, renews))
 def test_a_recache_that_is_left_out_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = eager(seed)
+    made, renewal = eager(seed), Renewing.renewal
     all_is_well(made)
-    monkeypatch.setattr(Renewing, "_first", lambda self, block: block)
+
+    def empty(renewing: Renewing, block: int, version: int) -> Renewal:
+        return replace(renewal(renewing, block, version), blocks=range(block, block))
+
+    monkeypatch.setattr(Renewing, "renewal", empty)
     assert is_seen(made)
 
 

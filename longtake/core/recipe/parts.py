@@ -22,7 +22,7 @@ recipes of before are called as they always were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class RecipePart:
     """A part of a recipe that is a type of its own."""
 
     made: type[Any]
@@ -43,12 +43,12 @@ class Part:
         }
 
 
-def _part(made: type[Any], **renamed: str) -> Part:
+def _part(made: type[Any], **renamed: str) -> RecipePart:
     """A part whose fields have their own names, but for these: own name = flat name."""
-    return Part(made=made, fields={renamed.get(each.name, each.name): each.name for each in fields(made)})
+    return RecipePart(made=made, fields={renamed.get(each.name, each.name): each.name for each in fields(made)})
 
 
-PARTS: Mapping[str, Part] = {
+PARTS: Mapping[str, RecipePart] = {
     "steps": _part(StepPlan, ladder="steps", usual="usual_steps", first="first_steps", shed="shed_steps"),
     "blocks": _part(BlockPlan, frames="frames_per_block"),
     "context": _part(Context),
