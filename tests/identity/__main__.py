@@ -317,6 +317,8 @@ async def served(layout: Layout, right: Right, seeds: Sequence[int]) -> Seen:
 def can_be(layout: Layout, model: Path) -> bool:
     """Whether the layout is one for its recipe: where blocks step together streams have no forks, and given frames."""
     recipe = served_info(model, layout.recipe).recipe
+    if recipe.context.reference_frames:  # its streams need a picture: tests.cluster.cell.test_references has them
+        return False
     return not (layout.forked and recipe.joint is not None) and not (layout.given and not given_frames(recipe))
 
 
