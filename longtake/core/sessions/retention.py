@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from longtake.core.adoption import runs_of
 from longtake.core.limits import Recover
@@ -188,12 +189,19 @@ class Retention:
         return self.graph.begun
 
     def _reached(self, kept: Sequence[Sequence[tuple[int, int]]], most: int, acknowledged: int) -> list[int]:
-        """How far each chain has come by what it put out, up to block `most`; no step is ahead of the one before."""
-        ends: list[int] = []
+        """How far each chain has come by what it put out, up to block `most`; no step is ahead of the one before.
+
+        Where blocks step together only finished latents outlive the step that they enter: that they are there says that
+        all steps before were done.
+        """
+        put_out: list[int] = []
         for step, runs in enumerate(kept, start=1):
             sent = self.graph.chains[self.graph.first + step - 1].returns.are_sent
             end = max((min(end, most) for start, end in runs if start < most), default=0) if sent else most
-            ends.append(min([max(end, min(most, self.graph.given_blocks)), *ends[-1:]]))
+            put_out.append(max(end, min(most, self.graph.given_blocks)))
+        if self.graph.joint is not None:
+            put_out = list(accumulate(reversed(put_out), max))[::-1]
+        ends = list(accumulate(put_out, min))
         if any(not chain.returns.are_sent and chain.kind is Kind.DENOISE for chain in self.graph.chains):
             ends = [ends[-1]] * len(ends)  # of a block in the middle of its steps nothing is known
         done = [ends[max(chain.entered_step, chain.step + 1) - 1] for chain in self.graph.chains]

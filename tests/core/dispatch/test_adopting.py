@@ -19,7 +19,6 @@ from longtake.core.sessions.life import State
 from longtake.core.work import ConditioningRef, ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe
-from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
 
 S = SessionId("s")
@@ -79,6 +78,7 @@ def adopted(before: Stopped, gone: frozenset[int] = frozenset()) -> ImageCell:
     cell.struck.add(S)
     cell.kept.made = undisturbed.kept.made
     cell.contents.sealed, cell.contents.states = undisturbed.contents.sealed, undisturbed.contents.states
+    cell.contents.left = dict(undisturbed.contents.left)
     cell.kept.latents = {key: latents for key, latents in before.latents.items() if key[1] not in gone}
     cell.done = {(S, cell.graph.op(chain.number, block)) for chain in cell.graph.chains for block in range(LAST)}
     cell.send(
@@ -113,14 +113,15 @@ def run_to_the_end(cell: ImageCell, first: int) -> None:
 
 
 @pytest.mark.parametrize("sinks", [0, 3, 4])
-@pytest.mark.parametrize("level", APART)
+@pytest.mark.parametrize("level", list(Level))
 @pytest.mark.parametrize("steps", [5, 40, 90, 130, 171])
 def test_a_stream_goes_on_from_wherever_the_server_stopped(level: Level, sinks: int, steps: int) -> None:
-    before = stopped(recipe(level, sinks=sinks), steps)
+    fewer = level is Level.STAGGERED  # its ops go together, so it comes to its end sooner
+    before = stopped(recipe(level, sinks=sinks), steps * 2 // 5 if fewer else steps)
     emitted = before.emitted
     cell = adopted(before)
     (told,) = effects_of(cell, Adopted)
-    assert before.done <= told.frontier <= before.done + 5 or not told.frontier
+    assert before.done <= told.frontier <= before.done + 5 or (before.done < 5 and not told.frontier)
     assert cell.session("s").state is State.PARKED and not cell.busy, "nobody looks at it"
     attach(cell, emitted - 1 if emitted else None)
     (answer,) = effects_of(cell, Resumed)
@@ -131,8 +132,9 @@ def test_a_stream_goes_on_from_wherever_the_server_stopped(level: Level, sinks: 
 @pytest.mark.parametrize("seed", range(12))
 def test_latents_that_are_missing_cost_time_and_no_bit(seed: int) -> None:
     draw = random.Random(seed)
-    level = draw.choice(APART)
-    before = stopped(recipe(level, sinks=draw.choice([0, 3])), draw.randrange(60, 170))
+    level = draw.choice(list(Level))
+    steps = draw.randrange(24, 68) if level is Level.STAGGERED else draw.randrange(60, 170)
+    before = stopped(recipe(level, sinks=draw.choice([0, 3])), steps)
     blocks = sorted({block for _, block, _ in before.latents})
     gone = frozenset(draw.sample(blocks, min(len(blocks), draw.choice([1, 2, len(blocks)]))))
     emitted = before.emitted
