@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.courses import Course, Known, Op, finished
+from benchmarks.courses import Course, Known, Op, finished, own_frames
 from benchmarks.places import standing
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -39,6 +39,8 @@ class KnownHashes(Known[bytes]):
     frame_bytes: int = 0
     beginning: bytes = b""
     """The latents that are given, of so many bytes a frame."""
+    reference: bytes = b""
+    """Those of the images that every block looks at."""
 
     @property
     def given_frames(self) -> int:
@@ -97,7 +99,7 @@ class HashedLane:
     def run(self, *ops: OfHashes) -> list[bytes]:
         """See LaneOf."""
         recipe, reach = self.recipe, self.reach
-        owns = [recipe.blocks.own(op.block) for op in ops]
+        owns = [own_frames(recipe, op.block) for op in ops]
         places = [standing(recipe, own, op.reads) for own, op in zip(owns, ops, strict=True)]
         for own in owns:
             self.frames.update((frame, [b""] * reach.layers) for frame in own)

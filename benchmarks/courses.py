@@ -46,6 +46,11 @@ class Course(Protocol[T_co, P_co]):
         """These frames, which are given."""
         ...
 
+    @property
+    def reference(self) -> T_co:
+        """The frames of the reference; asked for only if the recipe has one."""
+        ...
+
     def seed(self, block: int) -> int:
         """That of the block's noise."""
         ...
@@ -61,6 +66,15 @@ class Course(Protocol[T_co, P_co]):
     def recaches(self, block: int) -> bool:
         """Whether what is remembered is committed anew before the block."""
         ...
+
+
+REFERENCE = -1
+"""The number of a block that stands for the reference, whose frames are -r .. -1 (Knot Forcing, arXiv 2512.21734)."""
+
+
+def own_frames(recipe: Recipe, block: int) -> range:
+    """The frames of a block, or those of the reference."""
+    return recipe.blocks.own(block) if block >= 0 else range(-recipe.context.reference_frames, 0)
 
 
 LoadOf = Callable[[int], int]
@@ -200,6 +214,7 @@ class Stream(Generic[T, P]):
 
     def apart(self) -> Iterator[T]:
         """The latents of a stream of which each op is a forward for itself (DESIGN section 5, levels and ops)."""
+        self._refer()
         for block in count():
             if block and self.course.recaches(block):
                 self._recache(block)
@@ -216,6 +231,13 @@ class Stream(Generic[T, P]):
                     self._commit(lane, block, (latents, 0.0), text, reads)
             self._forget(block)
             yield latents
+
+    def _refer(self) -> None:
+        """Commit the reference into every lane, as a block before block 0 that reads itself alone (Knot Forcing)."""
+        if self.recipe.context.reference_frames:
+            op = Op(REFERENCE, self.course.reference, self.course.text(0), 0.0, self._read(REFERENCE))
+            for lane in self.lanes:
+                lane.run(op)
 
     def _read(self, block: int) -> list[int]:
         """What a block reads; a stream that may be cut is not, so it is one shot."""

@@ -125,6 +125,11 @@ class Asked:
         """See Course."""
         raise NotImplementedError
 
+    @property
+    def reference(self) -> bytes:
+        """See Course: these streams have none."""
+        raise NotImplementedError
+
     def seed(self, block: int) -> int:
         """See Course."""
         return SEED

@@ -57,12 +57,13 @@ from tests.identity.streams import (
     given_frames,
     given_latents,
     recipes,
+    reference_latents,
     served_info,
 )
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
 from workers.denoise.worker import tensor_to_bytes
 from workers.link.dial import Weights
-from workers.messages import Introduction
+from workers.messages import Introduction, PrepareGiven
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.text import load_text_encoder
@@ -202,8 +203,12 @@ def _texts(spec: WorkerSpec, layout: Layout) -> Ready:
     text = load_text_encoder(spec.model, info, spec.compute)
     frames = given_frames(info.recipe)
 
-    def giving(pictures: Sequence[bytes]) -> bytes:
-        return tensor_to_bytes(given_latents(info.geometry, int(pictures[0]), frames))
+    def giving(message: PrepareGiven) -> tuple[bytes, bytes]:
+        given = [given_latents(info.geometry, int(seed), frames) for seed in message.pictures[:1]]
+        images = [
+            reference_latents(info.geometry, int(seed), len(message.references)) for seed in message.references[:1]
+        ]
+        return b"".join(map(tensor_to_bytes, given)), b"".join(map(tensor_to_bytes, images))
 
     ability = Ability(capacity=spec.capacity)
     introduction = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
@@ -243,9 +248,14 @@ class Run:
         self.engine.attach(session, outbox)
         blocks = given_blocks(self.right.info.recipe) if self.given_frames else 0
         asked = Asked(seed=seed, blocks=self.right.blocks, given_blocks=blocks, is_fork=parent is not None)
-        if self.given_frames:
-            count = 1 + self.engine.scheduler.cell.geometry.stride_time * (self.given_frames - 1)
-            self.engine.journal.give(session, GivenPictures(given=(str(seed).encode(),) * count))
+        name = (str(seed).encode(),)  # in place of a picture
+        count = 1 + self.engine.scheduler.cell.geometry.stride_time * (self.given_frames - 1)
+        given = GivenPictures(
+            given=name * (count if self.given_frames else 0),
+            references=name * self.right.info.recipe.context.reference_frames,
+        )
+        if given.all:
+            self.engine.journal.give(session, given)
         opening = {
             "seed": seed,
             "picture_limit": self.pictures,
@@ -317,8 +327,6 @@ async def served(layout: Layout, right: Right, seeds: Sequence[int]) -> Seen:
 def can_be(layout: Layout, model: Path) -> bool:
     """Whether the layout is one for its recipe: where blocks step together streams have no forks, and given frames."""
     recipe = served_info(model, layout.recipe).recipe
-    if recipe.context.reference_frames:  # its streams need a picture: tests.cluster.cell.test_references has them
-        return False
     return not (layout.forked and recipe.joint is not None) and not (layout.given and not given_frames(recipe))
 
 
@@ -362,8 +370,7 @@ def matrix(layouts: Sequence[Layout], right: Right, seeds: Sequence[int]) -> Ite
 
 def named(text: str) -> list[str]:
     """The recipes that are asked for."""
-    alone = [name for name, each in shipped().items() if not each.recipe.context.reference_frames]
-    groups = {"all": alone, "altered": [*altered_recipes()]}
+    groups = {"all": [*shipped()], "altered": [*altered_recipes()]}
     return [name for each in text.split(",") for name in groups.get(each, [each])]
 
 

@@ -110,6 +110,11 @@ def given_latents(geometry: Geometry, seed: int, frames: int) -> Tensor:
     return normal(1000 + seed, 0, 0, geometry.divided(BlockPlan(frames=frames)).block_shape)
 
 
+def reference_latents(geometry: Geometry, seed: int, frames: int) -> Tensor:
+    """What a stream looks at [F, C, H, W]; no other one does."""
+    return normal(2000 + seed, 0, 0, geometry.divided(BlockPlan(frames=frames)).block_shape)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """A cue."""
@@ -214,15 +219,20 @@ class Right:
     def _beginning(self, course: Course, given: bool) -> Tensor | None:
         return given_latents(self.info.geometry, course.seed, given_frames(self.info.recipe)) if given else None
 
+    def _image(self, course: Course) -> Tensor | None:
+        frames = self.info.recipe.context.reference_frames
+        return reference_latents(self.info.geometry, course.seed, frames) if frames else None
+
     def _hashed(self, course: Course, given: bool) -> Iterator[bytes]:
         made = HashedModel(recipe=self.info.recipe, geometry=self.info.geometry, reach=REACH)
-        beginning = self._beginning(course, given)
+        beginning, image = self._beginning(course, given), self._image(course)
         known = KnownHashes(
             number=course.seed,
             texts={block: prompt_of(self.info, prompt) for block, prompt in course.prompts.items()},
             renewed=course.renewed,
             blocks=self.blocks,
             beginning=b"" if beginning is None else tensor_to_bytes(beginning),
+            reference=b"" if image is None else tensor_to_bytes(image),
             frame_bytes=self.info.geometry.divided(BlockPlan(frames=1)).latent_bytes,
         )
         return made.latents(known)
@@ -235,6 +245,7 @@ class Right:
             renewed=course.renewed,
             blocks=self.blocks,
             beginning=self._beginning(course, given),
+            image=self._image(course),
         )
         latents = self._network.latents(self.info.recipe, known)
         return (tensor_to_bytes(block_BFCHW[0]) for block_BFCHW in latents)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,9 @@ from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
 
+Giving = Callable[[PrepareGiven], tuple[bytes, bytes]]
+"""Latents of the pictures that a stream begins with, and of its references."""
+
 
 class WithoutPictures:
     """A decode worker that encodes prompts and answers every block with nothing."""
@@ -26,8 +29,8 @@ class WithoutPictures:
     role = Role.DECODE
     device = torch.device("cpu")
 
-    def __init__(self, text: TextEncoder, giving: Callable[[Sequence[bytes]], bytes] | None = None) -> None:
-        """`giving` makes latents of given pictures."""
+    def __init__(self, text: TextEncoder, giving: Giving | None = None) -> None:
+        """`giving` makes latents of what is given."""
         self._text = text
         self._giving = giving
 
@@ -46,9 +49,9 @@ class WithoutPictures:
                 yield Done(sequence=message.sequence)
             case PrepareStream():
                 yield Prepared(session=message.session, header=b"", media_type="")
-            case PrepareGiven(pictures=pictures) if self._giving is not None:
-                given = self._giving(pictures)
-                yield Prepared(session=message.session, header=b"", media_type="", given=given)
+            case PrepareGiven() if self._giving is not None:
+                given, references = self._giving(message)
+                yield Prepared(session=message.session, header=b"", media_type="", given=given, references=references)
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 tensor = tensor_to_bytes(encoded.features_TC)

@@ -69,6 +69,11 @@ class Script:
             return self.parent.given(frames)
         return self.beginning[frames.start * self._frame_bytes : frames.stop * self._frame_bytes]
 
+    @property
+    def reference(self) -> bytes:
+        """See Course: these streams have none."""
+        raise NotImplementedError
+
     def script_of(self, block: int) -> Script:
         """Whose block it is."""
         return self if self.parent is None or block >= self.first else self.parent.script_of(block)

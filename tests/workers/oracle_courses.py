@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.courses import Course, Known, Op, finished
+from benchmarks.courses import Course, Known, Op, finished, own_frames
 from benchmarks.places import Standing, standing
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -36,6 +36,14 @@ class KnownTensors(Known[TextKV]):
 
     beginning: Tensor | None = None
     """The latents [F, C, H, W] that are given."""
+    image: Tensor | None = None
+    """Those of the images that every block looks at."""
+
+    @property
+    def reference(self) -> Tensor:
+        """See Course."""
+        assert self.image is not None
+        return self.image[None]
 
     @property
     def given_frames(self) -> int:
@@ -145,7 +153,7 @@ class Lane:
             del self.frames[frame]
 
     def _inputs(self, op: OfTensors, together: threading.Barrier) -> Inputs:
-        own = self.recipe.blocks.own(op.block)
+        own = own_frames(self.recipe, op.block)
         places = standing(self.recipe, own, op.reads)
         batch, count, _, rows, _ = op.latents.shape
         rows //= self.network.model.config.patch_size[1]

@@ -15,7 +15,7 @@ from longtake.core.effects import Dispatch, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault
 from longtake.core.events import Close
-from longtake.core.limits import Limits
+from longtake.core.limits import Limits, MoveRules
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
@@ -31,6 +31,8 @@ MADE = 7
 """Blocks of the parent."""
 BLOCKS = 9
 """Blocks of its forks."""
+STILL = MoveRules(worth=1e9, worth_of_slow=1e9)
+"""No lane of the parent is on its way elsewhere when it is forked."""
 
 
 async def made(engine: Engine, settings: SegmentSettings, blocks: int) -> asyncio.Task[object]:
@@ -97,7 +99,7 @@ async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, l
     write_model(tmp_path, level)
     info, hashes = model_info(level), Hashes(len(model_info(level).recipe.steps.ladder))
     workers = in_process_workers(tmp_path, info.recipe, denoise=denoise, sessions=3)
-    limits = Limits(rewind_blocks=MADE)
+    limits = Limits(rewind_blocks=MADE, moves=STILL)
     async with in_process_engine(tmp_path, workers, recorder=hashes, limits=limits) as engine:
         hashes.listen(engine)
         parent = await made(engine, RAW, MADE)
