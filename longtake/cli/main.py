@@ -92,6 +92,10 @@ def _option(field: str) -> str:
     return "--" + (other | {"given": "first-frame or --continue", "references": "reference"}).get(name, name)
 
 
+_OF_CUES = {"cue.change": "--change, --cut or --back", "cue.back": "--back"}
+"""The options that set these fields of a cue."""
+
+
 def _text_of_problem(problem: Problem) -> str:
     match problem.about:
         case WrongValue() as wrong:
@@ -108,7 +112,7 @@ def _text_of_value(wrong: WrongValue) -> str:
 
 def _named(field: str) -> str:
     """What a field of a request is on the command line; others keep their names."""
-    return _option(field) if field.startswith("open.") else field
+    return _option(field) if field.startswith("open.") else _OF_CUES.get(field, field)
 
 
 def _text_of(error: ClientError) -> str:

@@ -115,6 +115,8 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
     output = str(tmp_path / "a.mp4")
     assert run(["stream", "x", "--window", "99", "--server", cell.target, "-o", output]) == 2
     assert "longtake: --window: 99 is not allowed; allowed: 1 to 32" in capsys.readouterr().err
+    assert run(["stream", "x", "--cut", "1s=y", "--server", cell.target, "-o", output]) == 2
+    assert "longtake: --change, --cut or --back: 'cut' is not allowed" in capsys.readouterr().err
     assert run(["stream", "x", "--fork", "nobody", "--server", cell.target, "-o", output]) == 2
     assert "'nobody' is not open here" in capsys.readouterr().err
     assert run(["stream", "x", "--fork", "nobody@7", "--server", cell.target, "-o", output]) == 2
