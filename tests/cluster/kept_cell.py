@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster.access.audit import Audit
@@ -21,7 +21,7 @@ from longtake.core.effects import Closed, Refused
 from longtake.core.events import Ack
 from longtake.core.limits import Limits
 from longtake.core.work import SessionId
-from tests.cluster.cell.world import open_event
+from tests.cluster.cell.world import STILL, open_event
 from tests.workers.model_dir import model_info
 
 PROMPT, OTHER = "a red ball resting in the fog", "a blue box swaying at night"
@@ -99,6 +99,7 @@ async def cell(
 ) -> AsyncIterator[Cell]:
     tenancy = Tenancy(Access.of(AuthSection()), Audit(None))
     workers = in_process_workers(model, model_info().recipe, denoise=2, sessions=3)
+    limits = replace(limits or STILL, moves=STILL.moves)
     async with in_process_engine(model, workers, limits, recorder=tenancy) as engine:
         kept = KeptSessions(folder, engine, tenancy.owners, identity, asyncio.get_running_loop())
         try:

@@ -20,7 +20,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
-from tests.cluster.cell.world import Hashes, expected_hashes, open_event
+from tests.cluster.cell.world import STILL, Hashes, expected_hashes, open_event
 from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool
@@ -210,7 +210,7 @@ async def forked(
     info = model_info(level)
     workers = in_process_workers(model, info.recipe, denoise=denoise, sessions=2)
     pictures = info.geometry.first_picture(blocks)
-    async with in_process_engine(model, workers, recorder=hashes) as engine:
+    async with in_process_engine(model, workers, STILL, hashes) as engine:
         hashes.listen(engine)
         parent = Viewer(engine, "parent", picture_limit=pictures, window=2)
         await parent.see(after)

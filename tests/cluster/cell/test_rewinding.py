@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from longtake.core.effects import Dispatch, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault
 from longtake.core.events import Close
-from longtake.core.limits import Limits, MoveRules
+from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
-from tests.cluster.cell.world import RAW, Hashes, expected_hashes, stream, until_sent
+from tests.cluster.cell.world import RAW, STILL, Hashes, expected_hashes, stream, until_sent
 from tests.core.support.recipes import APART
 from tests.workers.model_dir import model_info, write_model
 from workers.models.weights import ModelInfo, load_info
@@ -31,8 +32,6 @@ MADE = 7
 """Blocks of the parent."""
 BLOCKS = 9
 """Blocks of its forks."""
-STILL = MoveRules(worth=1e9, worth_of_slow=1e9)
-"""No lane of the parent is on its way elsewhere when it is forked."""
 
 
 async def made(engine: Engine, settings: SegmentSettings, blocks: int) -> asyncio.Task[object]:
@@ -99,7 +98,7 @@ async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, l
     write_model(tmp_path, level)
     info, hashes = model_info(level), Hashes(len(model_info(level).recipe.steps.ladder))
     workers = in_process_workers(tmp_path, info.recipe, denoise=denoise, sessions=3)
-    limits = Limits(rewind_blocks=MADE, moves=STILL)
+    limits = replace(STILL, rewind_blocks=MADE)
     async with in_process_engine(tmp_path, workers, recorder=hashes, limits=limits) as engine:
         hashes.listen(engine)
         parent = await made(engine, RAW, MADE)

@@ -20,6 +20,7 @@ from cluster.cell.recording import LIMIT_BYTES, InboxRecording, RecordedCell
 from longtake.core.effects import Closed, Dispatch, Effect, Recovered, Refused, Worked
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
+from longtake.core.limits import Limits, MoveRules
 from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.recipe import Recipe
@@ -41,6 +42,8 @@ from workers.models.api import Compute, Denoiser, sdpa
 from workers.models.text import load_text_encoder
 
 RAW = SegmentSettings(codec="raw", quality=0)
+STILL = Limits(moves=MoveRules(worth=1e9, worth_of_slow=1e9))
+"""No lane is on its way elsewhere when its stream is to be forked: on a busy machine some worker is always slow."""
 
 
 @dataclass
