@@ -34,7 +34,7 @@ def test_the_ways_are_compared() -> None:
 
 def test_ways_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turning, "rotate", lambda x, turn: x * Rotation(*turn).cos)
-    with pytest.raises(RuntimeError, match="give other bits"):
+    with pytest.raises(RuntimeError, match="give flows"):
         cost()
 
 

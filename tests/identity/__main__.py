@@ -53,17 +53,15 @@ from tests.identity.streams import (
     Asked,
     Right,
     altered_recipes,
+    encoded,
     given_blocks,
     given_frames,
-    given_latents,
     recipes,
-    reference_latents,
     served_info,
 )
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
-from workers.denoise.worker import tensor_to_bytes
 from workers.link.dial import Weights
-from workers.messages import Introduction, PrepareGiven
+from workers.messages import Introduction
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.text import load_text_encoder
@@ -201,15 +199,7 @@ def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
 def _texts(spec: WorkerSpec, layout: Layout) -> Ready:
     info = served_info(spec.model, layout.recipe)
     text = load_text_encoder(spec.model, info, spec.compute)
-    frames = given_frames(info.recipe)
-
-    def giving(message: PrepareGiven) -> tuple[bytes, bytes]:
-        given = [given_latents(info.geometry, int(seed), frames) for seed in message.pictures[:1]]
-        images = [
-            reference_latents(info.geometry, int(seed), len(message.references)) for seed in message.references[:1]
-        ]
-        return b"".join(map(tensor_to_bytes, given)), b"".join(map(tensor_to_bytes, images))
-
+    giving = partial(encoded, info)
     ability = Ability(capacity=spec.capacity)
     introduction = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
     return Ready(introduction, partial(WithoutPictures, text, giving), spec.meeting_point)
