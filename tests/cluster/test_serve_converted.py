@@ -32,6 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("dtype", "launch"), [("float32", "subprocess"), ("bfloat16", "in-process")])
+@pytest.mark.slow
 def test_what_is_converted_is_served_as_it_is_rendered(
     models: dict[str, Path], tmp_path: Path, dtype: str, launch: str
 ) -> None:

@@ -42,6 +42,7 @@ async def pictures(model: Path, compute: Compute, workers: int) -> NDArray[np.in
     return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
 
 
+@pytest.mark.slow
 async def test_compiled_streams_are_alike_in_every_layout_and_the_plain_ones_but_for_rounding(tmp_path: Path) -> None:
     write_model(tmp_path)
     plain = await pictures(tmp_path, Compute(), 1)

@@ -70,6 +70,7 @@ def all_is_well(made: Scenario) -> None:
     assert set(World(made).run().endings) == {Ending.COMPLETED.value}
 
 
+@pytest.mark.slow
 def test_every_mechanism_is_struck() -> None:
     summary = Summary()
     for seed in range(200, 300):

@@ -80,6 +80,7 @@ def with_another_bit(module: object, name: str) -> None:
 # --- the same, and not the same ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_kernels_and_weights_have_one_fingerprint(model: Path) -> None:
     told = [
         subprocess.run(
