@@ -319,6 +319,8 @@ class LongStream:
             self.losses += 1
 
     def _look(self, block: int) -> None:
+        if SESSION not in self.engine.scheduler.cell.sessions:  # it closed with its last segment
+            return
         tenth = block * TENTHS // self.blocks
         held = held_by(self.engine, SESSION)
         if tenth == len(self.seen):
