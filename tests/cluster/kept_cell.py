@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from cluster.access.tenancy import Tenancy
 from cluster.adoption import KeptSessions
 from cluster.cell.engine import Engine
 from cluster.cell.identity import Identity
+from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import AuthSection
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Refused
 from longtake.core.events import Ack
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.work import SessionId
 from tests.cluster.cell.world import STILL, open_event
 from tests.workers.model_dir import model_info
@@ -91,6 +94,33 @@ class Cell:
         assert durability is not None
         while durability.figures.lag_s or durability.held:
             await asyncio.sleep(0.01)
+
+
+async def outlives_a_kill(model: Path, folder: Path, given: GivenPictures, **changes: object) -> list[Opened]:
+    """What a client is told of a stream whose server is killed as it begins, and later; its segments are the same."""
+    session = SessionId("a")
+    async with cell(model, folder / "live") as before:
+        before.engine.journal.give(session, given)
+        client = before.open(session, **changes)
+        while not client.of(Opened):
+            await client.next()
+        shutil.copytree(folder / "live", folder / "at once")  # whatever is not synced yet: a kill would leave this
+        await client.until(9)
+        await before.written()
+        shutil.copytree(folder / "live", folder / "later")
+        await client.to_the_end()
+    told = []
+    for name, consumed in (("at once", None), ("later", 8)):
+        async with cell(model, folder / name) as after:
+            assert after.adopted == 1
+            again = after.resume(client.token, consumed)
+            await again.to_the_end()
+            (opened,) = again.of(Opened)
+            assert isinstance(opened, Opened)
+            told.append(opened)
+            first = 0 if consumed is None else consumed + 1
+            assert again.segments == {block: data for block, data in client.segments.items() if block >= first}
+    return told
 
 
 @contextlib.asynccontextmanager

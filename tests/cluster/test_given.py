@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,12 +21,11 @@ from longtake.client import Client, ClientError, StreamOptions, open_request
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.events import CueRequest
 from longtake.core.limits import Limits
-from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.given import plan_with
 from longtake.core.work import Continuity, CueId, Fork, SessionId
 from tests.cluster.cell.world import Hashes
-from tests.cluster.kept_cell import OTHER, PROMPT, cell
+from tests.cluster.kept_cell import OTHER, PROMPT, cell, outlives_a_kill
 from tests.workers.given_pictures import encoded, moving_ball, png
 from tests.workers.model_dir import model_info, write_model, write_model_that_encodes
 from tests.workers.oracle import ContiguousLanes
@@ -157,30 +155,11 @@ async def test_what_cannot_be_given_is_refused_in_words_and_leaves_nothing(model
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, level: Level) -> None:
-    model, session = tmp_path / "model", SessionId("a")
+    model, cue = tmp_path / "model", CueRequest(cue=CueId("c"), prompt=OTHER, block=4)
     write_model_that_encodes(model, level)
-    async with cell(model, tmp_path / "live") as before:
-        before.engine.journal.give(session, GivenPictures(given=tuple(PICTURES[:9])))
-        client = before.open(
-            session, given_frames=3, cues=(CueRequest(cue=CueId("c"), prompt=OTHER, block=4),)
-        )  # fmt: skip
-        while not client.of(Opened):
-            await client.next()
-        shutil.copytree(tmp_path / "live", tmp_path / "at once")  # whatever is not synced yet: a kill would leave this
-        await client.until(9)
-        await before.written()
-        shutil.copytree(tmp_path / "live", tmp_path / "later")
-        await client.to_the_end()
-    for folder, consumed in (("at once", None), ("later", 8)):
-        async with cell(model, tmp_path / folder) as after:
-            assert after.adopted == 1
-            again = after.resume(client.token, consumed)
-            await again.to_the_end()
-            (opened,) = again.of(Opened)
-            assert isinstance(opened, Opened)
-            assert opened.continuity is Continuity.EXACT and opened.given_segments == 2
-            first = 0 if consumed is None else consumed + 1
-            assert again.segments == {block: data for block, data in client.segments.items() if block >= first}
+    given = GivenPictures(given=tuple(PICTURES[:9]))
+    told = await outlives_a_kill(model, tmp_path, given, given_frames=3, cues=(cue,))
+    assert [(opened.continuity, opened.given_segments) for opened in told] == [(Continuity.EXACT, 2)] * 2
 
 
 async def test_a_fork_of_the_past_has_of_what_was_given_what_lies_before_it(model: Path, tmp_path: Path) -> None:

@@ -25,11 +25,10 @@ from longtake.client import Client, ClientError, StreamOptions, open_request
 from longtake.client.events import SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
 from longtake.core.limits import Limits
-from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
 from longtake.core.work import Continuity, Fork, SessionId
 from tests.cluster.cell.world import Hashes
-from tests.cluster.kept_cell import IDENTITY, PROMPT, cell
+from tests.cluster.kept_cell import IDENTITY, PROMPT, cell, outlives_a_kill
 from tests.core.support.recipes import altered
 from tests.workers.given_pictures import encoded, moving_ball, png
 from tests.workers.model_dir import model_info, write_model, write_model_that_encodes
@@ -129,26 +128,9 @@ async def test_what_is_wrong_with_a_reference_is_said(model: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("level", [Level.CLEAN, Level.INPUT])
 async def test_a_stream_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, level: Level) -> None:
-    model, session = write(tmp_path / "model", level), SessionId("a")
-    async with cell(model, tmp_path / "live") as before:
-        before.engine.journal.give(session, GivenPictures(references=(IMAGE,)))
-        client = before.open(session)
-        while not client.of(Opened):
-            await client.next()
-        shutil.copytree(tmp_path / "live", tmp_path / "at once")  # whatever is not synced yet: a kill would leave this
-        await client.until(9)
-        await before.written()
-        shutil.copytree(tmp_path / "live", tmp_path / "later")
-        await client.to_the_end()
-    for folder, consumed in (("at once", None), ("later", 8)):
-        async with cell(model, tmp_path / folder) as after:
-            assert after.adopted == 1
-            again = after.resume(client.token, consumed)
-            await again.to_the_end()
-            (opened,) = again.of(Opened)
-            assert isinstance(opened, Opened) and opened.continuity is Continuity.EXACT
-            first = 0 if consumed is None else consumed + 1
-            assert again.segments == {block: data for block, data in client.segments.items() if block >= first}
+    model = write(tmp_path / "model", level)
+    told = await outlives_a_kill(model, tmp_path, GivenPictures(references=(IMAGE,)))
+    assert [opened.continuity for opened in told] == [Continuity.EXACT] * 2
 
 
 def exported(engine: Engine, session: SessionId) -> tuple[Snapshot, Form]:

@@ -9,11 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cluster.cell.outbox import ClientMessage, SegmentOut
-from cluster.render import render
-from longtake.core.events import Open
-from longtake.core.flow import Pace
-from longtake.core.work import DecoderKind, SegmentSettings, SessionId
+from longtake.core.work import DecoderKind
+from tests.gpu.rendering import rendered
 from tests.workers.model_dir import write_model
 from tests.workers.tiny_decoder import with_tiny
 from workers.denoise.noise import Draw, normals, where_to_draw
@@ -30,19 +27,7 @@ PICTURES = 41
 
 async def pictures(model: Path, decoder: DecoderKind, compute: Compute = CPU) -> NDArray[np.int16]:
     """All pictures of a short stream, as one flat array."""
-    parts: list[bytes] = []
-
-    def tell(message: ClientMessage) -> None:
-        if isinstance(message, SegmentOut):  # raw has no header
-            parts.append(message.data)
-
-    request = Open(
-        now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4,
-        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0, decoder=decoder),
-    )  # fmt: skip
-    await render(model, request, tell, compute=compute)
-    assert parts
-    return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
+    return await rendered(model, compute, count=PICTURES, decoder=decoder)
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cluster.cell.outbox import ClientMessage, SegmentOut
-from cluster.render import render
-from longtake.core.events import CueRequest, Open
-from longtake.core.flow import Pace
-from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.core.events import CueRequest
+from longtake.core.work import CueId
 from longtake.recipes import shipped
+from tests.gpu.rendering import rendered
 from tests.workers.model_dir import write_model
 from workers.models.api import Compute
 
@@ -38,20 +36,8 @@ def model(tmp_path: Path) -> Path:
 
 async def pictures(model: Path, recipe: str, compute: Compute) -> NDArray[np.int16]:
     """All pictures of a stream by a recipe that ships, with a cue once its window is full, as one flat array."""
-    parts: list[bytes] = []
-
-    def tell(message: ClientMessage) -> None:
-        if isinstance(message, SegmentOut):  # raw has no header
-            parts.append(message.data)
-
-    request = Open(
-        now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4, recipe=recipe,
-        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0, decoder=DecoderKind.FULL),
-        cues=(CueRequest(cue=CueId("cue"), prompt="a blue box", block=CUE_BLOCK),),
-    )  # fmt: skip
-    await render(model, request, tell, compute=compute, recipe=shipped()[recipe])
-    assert parts
-    return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
+    cue = CueRequest(cue=CueId("cue"), prompt="a blue box", block=CUE_BLOCK)
+    return await rendered(model, compute, count=PICTURES, recipe=shipped()[recipe], cues=(cue,))
 
 
 async def test_cuda_float32_shows_the_pictures_of_each_recipe_and_no_other(model: Path) -> None:

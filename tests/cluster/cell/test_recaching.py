@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -12,16 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.render import in_process_engine, in_process_workers
-from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.table import NamedRecipe
-from longtake.core.work import CueId
-from tests.cluster.cell.world import Hashes, stream
+from tests.cluster.cell.all_at_once import PROMPTS, all_at_once, cued
+from tests.cluster.cell.world import Hashes
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.recache_oracle import Recaching
 from workers.denoise.noise import normal
@@ -30,7 +26,6 @@ from workers.models import weights
 from workers.models.api import Compute
 from workers.models.text import load_text_encoder
 
-PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 BLOCKS = 9
 TURNS = (2, 5, 6)
 """Inside the window, past it, and one right behind the other."""
@@ -89,23 +84,8 @@ def right(model: Path, recipe: Recipe, recaches: Sequence[int] = TURNS, seed: in
 
 async def served(model: Path, denoise: int, change: CueChange | None = None) -> Hashes:
     """A stream of each recipe, all at once over the same workers."""
-    recipes = [NamedRecipe(name=name, recipe=recipe) for name, recipe in RECIPES.items()]
-    hashes, own = Hashes(model_info().recipe.step_count), weights.load_info(model).recipe
-    workers = in_process_workers(model, own, denoise=denoise, sessions=2 * len(recipes))
-    workers = tuple(replace(spec, recipes=tuple(each.recipe for each in recipes)) for spec in workers)
-    cues = tuple(
-        CueRequest(cue=CueId(f"c{turn}"), prompt=PROMPTS[(turn + 1) % 3], block=block, change=change)
-        for turn, block in enumerate(TURNS)
-    )
-    pictures = 1 + 4 * (2 * BLOCKS - 1)
-    async with in_process_engine(model, workers, recorder=hashes, recipes=recipes) as engine:
-        hashes.listen(engine)
-        await asyncio.gather(
-            *(stream(engine, name, PROMPTS[0], recipe=name, cues=cues, picture_limit=pictures) for name in RECIPES)
-        )
-        engine.scheduler.check()
-        assert all(view.free == view.ability.capacity for view in engine.scheduler.workers()), "nothing is left behind"
-    return hashes
+    cues = cued(TURNS, dict.fromkeys(TURNS, change))
+    return await all_at_once(model, RECIPES, cues, blocks=BLOCKS, denoise=denoise)
 
 
 @pytest.mark.parametrize("denoise", [1, 3])

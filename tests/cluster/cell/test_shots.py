@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -13,17 +12,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.stories import Story
-from cluster.render import in_process_engine, in_process_workers
-from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import Back, CueChange, CueEffect, CuePolicy
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.table import NamedRecipe
 from longtake.core.recipe.window import Window
-from longtake.core.work import CueId
-from tests.cluster.cell.world import Hashes, stream
+from tests.cluster.cell.all_at_once import PROMPTS, all_at_once, cued
+from tests.cluster.cell.world import Hashes
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.oracle import generate
 from tests.workers.story_oracle import Telling
@@ -34,7 +30,6 @@ from workers.models import weights
 from workers.models.api import Compute, sdpa
 from workers.models.text import load_text_encoder
 
-PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 BLOCKS = 13
 STORY: dict[int, CueEffect] = {3: CueChange.CUT, 7: CueChange.CUT, 8: Back(0), 11: Back(1)}
 """A shot that ends inside the window, one that is longer than it, one of a block, and ways back from there."""
@@ -108,23 +103,7 @@ async def served(
     model: Path, recipes: Mapping[str, Recipe], *, denoise: int = 1, story: Mapping[int, CueEffect] = STORY
 ) -> Hashes:
     """A stream of each recipe, all at once over the same workers."""
-    named = [NamedRecipe(name=name, recipe=recipe) for name, recipe in recipes.items()]
-    hashes, own = Hashes(model_info().recipe.step_count), weights.load_info(model).recipe
-    workers = in_process_workers(model, own, denoise=denoise, sessions=3 * len(named) + 3)
-    workers = tuple(replace(spec, recipes=tuple(each.recipe for each in named)) for spec in workers)
-    cues = tuple(
-        CueRequest(cue=CueId(f"c{turn}"), prompt=PROMPTS[(turn + 1) % 3], block=block, change=story.get(block))
-        for turn, block in enumerate(STORY)
-    )
-    pictures = 1 + 4 * (2 * BLOCKS - 1)
-    async with in_process_engine(model, workers, recorder=hashes, recipes=named) as engine:
-        hashes.listen(engine)
-        await asyncio.gather(
-            *(stream(engine, name, PROMPTS[0], recipe=name, cues=cues, picture_limit=pictures) for name in recipes)
-        )
-        engine.scheduler.check()
-        assert all(view.free == view.ability.capacity for view in engine.scheduler.workers()), "nothing is left behind"
-    return hashes
+    return await all_at_once(model, recipes, cued([*STORY], story), blocks=BLOCKS, denoise=denoise)
 
 
 @pytest.mark.parametrize("denoise", [1, 3])

@@ -17,7 +17,7 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.work import CueId, FromLatent, Role, SessionId, WorkerId
+from longtake.core.work import CueId, FromLatent, SessionId
 from tests.core.support.parts import SETTINGS, recipe
 from tests.core.support.recipes import altered
 from tests.core.support.storm import Storm
@@ -112,12 +112,7 @@ def test_whatever_is_lost_and_when_the_stream_is_whole_again(level: Level, victi
     cell = Cell(began(level, start), denoisers=2, decoders=2)
     session = cell.open("s", given=4, pictures=150)
     cell.answer()
-    for _ in range(at):
-        if cell.busy:
-            cell.finish_and_acknowledge(cell.busy[0])
-    cell.lose(WorkerId(victim))
-    cell.join(WorkerId(victim), Role.DECODE if "decode" in victim else Role.DENOISE, 16 if "decode" in victim else 400)
-    cell.run()
+    cell.run_with_a_loss(victim, at)
     assert cell.closed[session].ending is Ending.COMPLETED
     assert not cell.scheduler.sessions()
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())

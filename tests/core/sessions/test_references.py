@@ -182,12 +182,7 @@ def test_it_is_there_again_whatever_is_lost_and_when(level: Level, at: int, vict
     cell = Cell(with_reference(recipe(level, sinks=2)), denoisers=2, decoders=2)
     session = cell.open("s", pictures=150)
     cell.answer()
-    for _ in range(at):
-        if cell.busy:
-            cell.finish_and_acknowledge(cell.busy[0])
-    cell.lose(WorkerId(victim))
-    cell.join(WorkerId(victim), Role.DECODE if "decode" in victim else Role.DENOISE, 16 if "decode" in victim else 400)
-    cell.run()
+    cell.run_with_a_loss(victim, at)
     assert cell.closed[session].ending is Ending.COMPLETED
     assert not cell.scheduler.sessions()
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from longtake.core.effects import Dispatch
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import Ack, OpDone, OpFailed
-from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, SessionId, WorkerId
+from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, Role, SessionId, WorkerId
 from tests.core.support.batches import is_joint
 from tests.core.support.checked import CheckedCell
 from tests.core.support.parts import op_of, works_of
@@ -24,6 +24,16 @@ class Cell(CheckedCell):
         """Deliver what decode workers owe to openings and cues."""
         while self.answers:
             self.send(self.answers.popleft())
+
+    def run_with_a_loss(self, victim: str, after: int) -> None:
+        """After so many dispatches a worker is lost and another joins under its name; then all runs to its end."""
+        for _ in range(after):
+            if self.busy:
+                self.finish_and_acknowledge(self.busy[0])
+        self.lose(WorkerId(victim))
+        role, room = (Role.DECODE, 16) if "decode" in victim else (Role.DENOISE, 400)
+        self.join(WorkerId(victim), role, room)
+        self.run()
 
     def finish(self, worker: WorkerId, *, seconds: float = 0.0) -> Dispatch:
         """The worker finishes its oldest dispatch, and says that it took `seconds`."""
