@@ -22,14 +22,21 @@ def pictures_of(wish: Wish) -> tuple[bytes, ...]:
 
 def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None) -> Script:
     """What a client asks for, before anything is accepted: a fork at this block, or where its parent will be."""
-    name = arithmetic.mix(b"given", *pictures_of(wish))
-    given = wish.given if parent is None else 0
-    beginning = arithmetic.latents_of(name, model.geometry.divided(BlockPlan(frames=given))) if given else b""
+    beginning = b"" if parent is not None or not wish.given else _latents_of(pictures_of(wish), model)
     first = 0 if parent is None else parent.given_blocks if block is None else block
     return Script(
         model=model, number=100 + wish.number, prompt=f"prompt {wish.number}", blocks=wish.blocks, parent=parent,
         beginning=beginning, first=first,
     )  # fmt: skip
+
+
+def _latents_of(pictures: tuple[bytes, ...], model: Model) -> bytes:
+    """What these are encoded to: the first by itself, then four for a frame, each with all that came before."""
+    one, seen, frames = model.geometry.divided(BlockPlan(frames=1)), b"", b""
+    for end in range(1, len(pictures) + 1, 4):
+        seen = arithmetic.encoder_after(seen, pictures[max(0, end - 4) : end])
+        frames += arithmetic.latents_of(seen, one)
+    return frames
 
 
 def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> CueRequest:

@@ -13,7 +13,7 @@ from longtake.core.recipe.ops import Kind, Op
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import SessionId
 from tests.core.support.parts import op_of
-from workers.messages import Decode, Down, PrepareGiven, Task
+from workers.messages import Decode, Down, EncodeGiven, Task
 
 OPS = tuple(kind.value for kind in Kind)
 DISK = ("name", "write truth", "sync truth", "write latents", "sync latents", "cut", "remove")
@@ -45,8 +45,10 @@ def jobs_of(message: Down) -> tuple[Job, ...]:
             return tuple(Job(session, op.kind.value, op.step, op.block) for session, op in ops)
         case EncodeText():
             return (Job(message.conditioning.session, "encode"),)
-        case PrepareStream() | PrepareGiven():
+        case PrepareStream():
             return (Job(message.session, "prepare"),)
+        case EncodeGiven():
+            return (Job(message.session, "given"),)
         case Stow() | Give() | Take() | LoadImage():
             return (Job(message.session, "load" if isinstance(message, LoadImage) else type(message).__name__.lower()),)
         case _:

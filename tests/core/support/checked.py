@@ -14,6 +14,7 @@ from longtake.core.effects import (
     DropJournal,
     Effect,
     Emit,
+    EncodePictures,
     EncodeText,
     Forget,
     Inherit,
@@ -25,6 +26,7 @@ from longtake.core.events import (
     CueRequest,
     Event,
     Open,
+    PicturesEncoded,
     StreamPrepared,
     TextEncoded,
     Tick,
@@ -60,7 +62,7 @@ from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
 from tests.core.support.unbegun import is_unbegun
-from workers.messages import Decode, Done, Forward, ImageOrder
+from workers.messages import Decode, Done, EncodeGiven, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
@@ -171,7 +173,7 @@ class CheckedCell:
         self.answers = deque(
             answer
             for answer in self.answers
-            if not isinstance(answer, StreamPrepared | TextEncoded) or answer.worker != worker
+            if not isinstance(answer, StreamPrepared | TextEncoded | PicturesEncoded) or answer.worker != worker
         )
         self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test", cause=cause))
 
@@ -264,7 +266,7 @@ class CheckedCell:
             case PrepareStream(origin=int()):
                 self.copies.append((len(self.queues[effect.worker]), effect))
                 self._copy(effect.worker, 0)
-            case PrepareStream() | EncodeText() | Forget():
+            case PrepareStream() | EncodeText() | EncodePictures() | Forget():
                 self._tell(effect)
             case Emit():
                 blocks = self.segments.setdefault(effect.session, [])
@@ -297,13 +299,16 @@ class CheckedCell:
         right = self.session(work.session).prompts.turn_at(before)
         assert (right.block, right.version) == (before, work.conditioning.version), "of another prompt"
 
-    def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
+    def _tell(self, effect: PrepareStream | EncodeText | EncodePictures | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
-        if isinstance(effect, PrepareStream) and effect.encodes:
+        if isinstance(effect, EncodePictures):
             graph = self.graph_of(effect.session)
             self.kept.give(effect.session, graph)
             assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
-        answer = self.fakes[effect.worker].perform(effect)
+            pictures = tuple(b"%d" % number for number in effect.pictures)
+            answer = self.fakes[effect.worker].perform(EncodeGiven(order=effect, pictures=pictures))
+        else:
+            answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
                 self.copies = [copy for copy in self.copies if not _is_undone(effect, copy[1])]

@@ -16,6 +16,7 @@ from longtake.core.effects import (
     Dispatch,
     Effect,
     Emit,
+    EncodePictures,
     EncodeText,
     LoadImage,
     Parked,
@@ -34,6 +35,7 @@ from longtake.core.events import (
     OpDone,
     Open,
     Pause,
+    PicturesEncoded,
     Play,
     Stowed,
     StreamPrepared,
@@ -164,6 +166,8 @@ class Clocked:
                 self._send(TextEncoded(now_s=now_s, worker=worker, conditioning=effect.conditioning, notice=""))
             case PrepareStream(worker=worker, session=session):
                 self._send(StreamPrepared(now_s=now_s, worker=worker, session=session, header=b"", media_type=""))
+            case EncodePictures(worker=worker, session=session, part=part):
+                self._send(PicturesEncoded(now_s=now_s, worker=worker, session=session, part=part))
             case Stow():
                 self._send(Stowed(now_s=now_s, worker=effect.worker, image=effect.image))
             case LoadImage():
