@@ -162,7 +162,6 @@ class Dispatcher:
         owes = worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s)
         if shares or (owes and not worker.ready.has_patient):
             worker.shared_s = now_s
-            worker.clips.is_next = True
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,

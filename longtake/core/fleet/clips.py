@@ -62,15 +62,13 @@ class _Clip:
 class Clips:
     """Those of one worker, from its joining to its loss."""
 
-    __slots__ = ("_waiting", "is_next", "out")
+    __slots__ = ("_waiting", "out")
 
     def __init__(self) -> None:
         self._waiting: dict[SessionId, _Clip] = {}
         """Those that are not encoded to their end, in the order in which they came."""
         self.out: EncodePictures | None = None
         """The part that the worker has not answered; it may be of a session that has ended."""
-        self.is_next = True
-        """Whether a part goes before the next op that has no due time either."""
 
     def __len__(self) -> int:
         """How many clips wait for their end."""
@@ -98,7 +96,6 @@ class Clips:
         """The part whose turn it is goes to the worker."""
         clip = next(iter(self._waiting.values()))
         self.out = clip.ordered = clip.order(worker)
-        self.is_next = False
         return self.out
 
     def answered(self, answer: PicturesEncoded | OpFailed) -> None:
