@@ -5,18 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from longtake.core.effects import (
-    Discard,
-    EncodePictures,
-    EncodeText,
-    Forget,
-    Give,
-    LoadImage,
-    PrepareStream,
-    Stow,
-    Take,
-)
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     Ability,

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from typing import Protocol
 
 from cluster.cell.journal import Journal
-from longtake.core.effects import Dispatch, EncodePictures
+from longtake.core.effects import Dispatch
 from longtake.core.events import (
     Event,
     ImageFailed,
@@ -18,6 +18,7 @@ from longtake.core.events import (
     TextEncoded,
     WorkerJoined,
 )
+from longtake.core.parts import EncodePictures
 from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, FromLatent, Work, WorkerId
 from workers.messages import (
     Decode,

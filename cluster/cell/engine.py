@@ -35,7 +35,6 @@ from longtake.core.effects import (
     DropJournal,
     Effect,
     Emit,
-    EncodePictures,
     EncodeText,
     Forget,
     Give,
@@ -69,6 +68,7 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.openings import AttachRefused, Opened, Resumed
+from longtake.core.parts import EncodePictures
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Batch,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from longtake.core.effects import EncodePictures, Inherit, Trim
+from longtake.core.effects import Inherit, Trim
 from longtake.core.errors import InternalFault
+from longtake.core.parts import EncodePictures
 from longtake.core.work import ConditioningRef, LatentRef, SessionId, WorkerId
 
 

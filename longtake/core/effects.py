@@ -9,6 +9,7 @@ from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
 from longtake.core.facts import LaneMoved, Overdue, Renewed, Stalled
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
+from longtake.core.parts import EncodePictures
 from longtake.core.work import (
     ConditioningRef,
     Continuity,
@@ -50,24 +51,6 @@ class PrepareStream:
     """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
     started: bool = False
     """Whether the cleared slot begins in the middle of its stream; excludes `image` and `origin`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodePictures:
-    """Ask a decode worker for one latent frame of what the session's client gave; answered by PicturesEncoded."""
-
-    worker: WorkerId
-    session: SessionId
-    part: int
-    """Its number among the latent frames of all that was given: what the stream begins with, then its references."""
-    pictures: range
-    """The pictures that it is made of, numbered in what the stream begins with, or among the references."""
-    is_reference: bool = False
-    """Which of the two."""
-    follows: bool = False
-    """Whether it goes on where the part before has left the encoder; else the encoder begins anew."""
-    leads: bool = False
-    """Whether the next part goes on where this one leaves the encoder; else that may be dropped."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------

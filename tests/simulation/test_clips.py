@@ -13,7 +13,8 @@ from tests.simulation.faults import DECODER, PART, SERVER, Fault, Moment, Phase,
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.wishes import Wish
 from tests.simulation.world import World
-from workers.simulated.fake import FakeWorker
+from workers.simulated import fake
+from workers.simulated.arithmetic import encoder_after
 
 
 def with_clips(count: int) -> list[int]:
@@ -53,13 +54,6 @@ def test_a_stream_whose_server_dies_before_it_begins_was_never_promised(seed: in
 
 @pytest.mark.parametrize("seed", with_clips(3))
 def test_an_encoder_that_begins_anew_at_every_part_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = FakeWorker._encode
-
-    def forgetful(worker: FakeWorker, message: object) -> bytes:
-        if worker._halfway is not None:
-            worker._halfway = (worker._halfway[0], b"")
-        return encode(worker, message)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(FakeWorker, "_encode", forgetful)
+    monkeypatch.setattr(fake, "encoder_after", lambda seen, pictures: encoder_after(b"", pictures))
     with pytest.raises(Violation):
         World(calmed(scenario(seed))).run()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longtake.core.effects import Discard, EncodePictures, Give, LoadImage, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
+from longtake.core.parts import EncodePictures
 from longtake.core.work import DecoderKind, ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from workers.messages import EncodeGiven, ImageGone, ImageLoaded, ImageOrder, ImageStowed

@@ -34,8 +34,8 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity, SessionId
 
 Moving = Freeze | Thaw | HandOver
-Answer = TextEncoded | StreamPrepared | PicturesEncoded
-SessionEvent = Cue | Answer | Ack | Pause | Play | Detach | Attach | Diverged | Close | Moving
+Preparation = TextEncoded | StreamPrepared | PicturesEncoded
+SessionEvent = Cue | Preparation | Ack | Pause | Play | Detach | Attach | Diverged | Close | Moving
 
 
 def session_of(event: SessionEvent) -> SessionId:
@@ -121,7 +121,7 @@ class Asking:
         decoder = self._cell.workers[session.place.decoder]
         return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
 
-    def _answered(self, session: Session, event: Answer, now_s: float) -> list[Effect]:
+    def _answered(self, session: Session, event: Preparation, now_s: float) -> list[Effect]:
         """A worker has done what a stream waits for that is to begin, or (a text) a cue."""
         effects: list[Effect] = []
         match event:

@@ -22,8 +22,9 @@ from longtake.core.dispatch.encoding import next_part
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
 from longtake.core.dispatch.shedding import begin_block
-from longtake.core.effects import Dispatch, EncodePictures, PrepareStream
+from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 
 from longtake.core.cell import Cell
-from longtake.core.effects import EncodePictures
 from longtake.core.fleet.worker import Worker
+from longtake.core.parts import EncodePictures
 
 
 def next_part(cell: Cell, worker: Worker, *, now_s: float) -> EncodePictures | None:

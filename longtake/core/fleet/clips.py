@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.effects import EncodePictures
 from longtake.core.errors import InternalFault
 from longtake.core.events import OpFailed, PicturesEncoded
+from longtake.core.parts import EncodePictures
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
-from longtake.core.effects import EncodePictures, EncodeText, LoadImage, PrepareStream, Stow
+from longtake.core.effects import EncodeText, LoadImage, PrepareStream, Stow
 from longtake.core.events import (
     ImageFailed,
     Loaded,
@@ -23,6 +23,7 @@ from longtake.core.events import (
     StreamPrepared,
     TextEncoded,
 )
+from longtake.core.parts import EncodePictures
 
 KNOWN = 3
 """So many errands of one kind a worker must have done before its own time for them counts."""

@@ -6,18 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import (
-    Discard,
-    EncodePictures,
-    EncodeText,
-    Forget,
-    Give,
-    LoadImage,
-    PrepareStream,
-    Stow,
-    Take,
-)
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind, Noised, Op
 from longtake.core.recipe.references import REFERENCE
 from longtake.core.work import (

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.cell import Cell as CoreCell
 from longtake.core.dispatch import dispatcher
-from longtake.core.effects import Dispatch, EncodePictures, Forget, GiveUp, Refused
+from longtake.core.effects import Dispatch, Forget, GiveUp, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault
 from longtake.core.events import Close, OpFailed, PicturesEncoded
@@ -18,6 +18,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
+from longtake.core.parts import EncodePictures
 from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.clocked import Clocked
 from tests.core.support.parts import recipe

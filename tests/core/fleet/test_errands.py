@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from longtake.core.effects import EncodePictures, EncodeText, GiveUp, LoadImage, PrepareStream, Stow
+from longtake.core.effects import EncodeText, GiveUp, LoadImage, PrepareStream, Stow
 from longtake.core.events import (
     Event,
     ImageFailed,
@@ -21,6 +21,7 @@ from longtake.core.events import (
 from longtake.core.fleet.errands import KNOWN, ErrandAnswer, ErrandOrder, Errands
 from longtake.core.fleet.hangs import COPY_S, ERRAND_S, LEAST_S, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Ability, ConditioningRef, ImageId, PageId, Role, SessionId, SlotId, Ticket, WorkerId
 from tests.core.support.parts import SETTINGS

@@ -8,11 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from longtake.core.effects import Dispatch, Emit, EncodePictures, Refused, RequestRefused
+from longtake.core.effects import Dispatch, Emit, Refused, RequestRefused
 from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InternalFault, Missed
 from longtake.core.facts import LaneMoved, Renewed
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.graph import Graph

@@ -14,7 +14,6 @@ from longtake.core.effects import (
     DropJournal,
     Effect,
     Emit,
-    EncodePictures,
     EncodeText,
     Forget,
     Inherit,
@@ -36,6 +35,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
@@ -62,7 +62,7 @@ from tests.core.support.images import Images, Order
 from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
 from tests.core.support.unbegun import is_unbegun
-from workers.messages import Decode, Done, EncodeGiven, Forward, ImageOrder
+from workers.messages import Decode, Done, Forward, ImageOrder
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
@@ -301,14 +301,8 @@ class CheckedCell:
 
     def _tell(self, effect: PrepareStream | EncodeText | EncodePictures | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
-        if isinstance(effect, EncodePictures):
-            graph = self.graph_of(effect.session)
-            self.kept.give(effect.session, graph)
-            assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
-            pictures = tuple(b"%d" % number for number in effect.pictures)
-            answer = self.fakes[effect.worker].perform(EncodeGiven(order=effect, pictures=pictures))
-        else:
-            answer = self.fakes[effect.worker].perform(effect)
+        order = self.kept.given(effect, self.graph_of(effect.session)) if isinstance(effect, EncodePictures) else effect
+        answer = self.fakes[effect.worker].perform(order)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
                 self.copies = [copy for copy in self.copies if not _is_undone(effect, copy[1])]

@@ -16,7 +16,6 @@ from longtake.core.effects import (
     Dispatch,
     Effect,
     Emit,
-    EncodePictures,
     EncodeText,
     GiveUp,
     LoadImage,
@@ -46,6 +45,7 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SessionId, WorkerId
 from tests.core.support.parts import SETTINGS, geometry, recipe

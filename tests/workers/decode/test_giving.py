@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cluster.launch.plan import POCKET, model_path
-from longtake.core.effects import EncodePictures
 from longtake.core.errors import UnknownPeer
+from longtake.core.parts import EncodePictures
 from longtake.core.work import SessionId, WorkerId
 from tests.workers.given_pictures import encoded, jpeg, latents_of, moving_ball, png
 from workers.decode.giving import PartEncoder, PictureEncoder, covering
