@@ -8,11 +8,14 @@ from collections.abc import Callable
 from benchmarks.by_hand import Model
 from longtake.core.events import CueRequest, Open
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
 from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
 from tests.simulation.oracle import Script
 from tests.simulation.wishes import Wish
 from workers.simulated import arithmetic
+
+MOST_SHOTS = 4
+"""No client asks to go back to a later one than the first so many."""
 
 
 def pictures_of(wish: Wish) -> tuple[bytes, ...]:
@@ -35,18 +38,13 @@ def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None
 def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> CueRequest:
     """A cue: it says what it does, or leaves it to the recipe."""
     draw = random.Random(f"{session} {number}")
-    can_recache = model.recipe.cues.change is not CueRule.SWAP
-    change = (
-        draw.choice([None, None, CueChange.SWAP, CueChange.RECACHE])
-        if can_recache
-        else draw.choice([None, None, CueChange.SWAP])
-    )
+    changes: list[CueEffect | None] = [None, None, CueChange.SWAP]
+    if model.recipe.cues.change is not CueRule.SWAP:
+        changes.append(CueChange.RECACHE)
+    if model.recipe.cues.cut:
+        changes += [CueChange.CUT, CueChange.CUT, *map(Back, range(MOST_SHOTS))]
+    change = draw.choice(changes)
     return CueRequest(cue=CueId(f"c{number}"), prompt=f"{session} c{number}", block=block, change=change)
-
-
-def recaches(request: CueRequest, model: Model) -> bool:
-    """Whether a cue has everything that is remembered committed anew."""
-    return model.recipe.cues.change is not CueRule.SWAP and request.change is not CueChange.SWAP
 
 
 def opening(

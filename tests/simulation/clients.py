@@ -27,7 +27,7 @@ from longtake.core.events import Ack, CueRequest, Event, Pause, Play
 from longtake.core.openings import Opened
 from longtake.core.work import CueId, Fork, SessionId
 from tests.simulation import calls
-from tests.simulation.asking import cue_of, opening, pictures_of, recaches, script_of
+from tests.simulation.asking import cue_of, opening, pictures_of, script_of
 from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Script, Turn, segments
 from tests.simulation.wishes import Deed, Wish
@@ -162,7 +162,7 @@ class SimulatedClient:
     def accepted(self, cue: CueId, block: int) -> None:
         """A cue has its block: it counts from now on, even if its client will be told later."""
         request = self.requests[cue]
-        self.script.turns[block] = Turn(request.prompt, recaches(request, self.model))
+        self.script.turns[block] = Turn(request.prompt, self.model.recipe.cues.of(request.change))
 
     def _send(self, make: Callable[..., Event]) -> None:
         if self._call is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from benchmarks.by_hand import Model, text_of
 from benchmarks.courses import begun_with
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import CueEffect
 from workers.simulated import arithmetic
 
 
@@ -16,7 +17,8 @@ class Turn(NamedTuple):
     """A cue that has its block."""
 
     prompt: str
-    recaches: bool
+    change: CueEffect
+    """What it does beside changing the prompt."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,10 +102,10 @@ class Script:
         generated = block - self.given_blocks
         return len(self.model.recipe.steps.entries(generated, load)) if generated >= 0 else 0
 
-    def recaches(self, block: int) -> bool:
+    def change(self, block: int) -> CueEffect | None:
         """See Course."""
         turn = self.script_of(block).turns.get(block)
-        return turn is not None and turn.recaches
+        return None if turn is None else turn.change
 
 
 def segments(script: Script) -> Iterator[bytes]:
