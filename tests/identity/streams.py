@@ -75,7 +75,9 @@ def altered_recipes() -> dict[str, Recipe]:
         "hybrid-cyclic": replace(made["hiar-hybrid"], positions=Positions(stream=Cyclic(cyclic=9))),
         "hiar-cut": cut(made["hiar"], shots=3, positions=Positions(shot_offset=8)),
         "input-cut": cut(made["input"], shots=6, positions=Positions()),
-        "longlive-2-listed": cut(altered(made["longlive-2"], window_frames=15, sink_frames=3), shots=3, positions=LISTED),
+        "longlive-2-listed": cut(
+            altered(made["longlive-2"], window_frames=15, sink_frames=3), shots=3, positions=LISTED
+        ),
     }
 
 

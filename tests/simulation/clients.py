@@ -142,8 +142,8 @@ class SimulatedClient:
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
         fork = None if parent is None else Fork(session=parent.session, block=block)
-        pictures = pictures_of(wish) if wish.given else ()
-        self._dial().open(opening(wish, self.session, self.script, cues, fork), pictures)
+        asked = opening(wish, self.session, self.script, cues, fork)
+        self._dial().open(asked, pictures_of(wish, self.model))
 
     def _forks_at(self, parent: SimulatedClient) -> int | None:
         return None if self.wish.fork_back is None else max(0, parent.next - self.wish.fork_back)

@@ -36,6 +36,8 @@ class Script:
     """Under which loads its own blocks were begun, as far as they were sent."""
     beginning: bytes = b""
     """The latents that it was given."""
+    image: bytes = b""
+    """Those of the images that it looks at."""
     parent: Script | None = None
     first: int = 0
     """The first block of its own; what comes before is its parent's."""
@@ -73,8 +75,8 @@ class Script:
 
     @property
     def reference(self) -> bytes:
-        """See Course: these streams have none."""
-        raise NotImplementedError
+        """See Course; a fork looks at what its parent does."""
+        return self.image if self.parent is None else self.parent.reference
 
     def script_of(self, block: int) -> Script:
         """Whose block it is."""
