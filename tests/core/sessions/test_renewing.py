@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,9 @@ from longtake.core.pages import PagePool
 from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.ops import Kind
 from longtake.core.sessions import renewing
+from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.scenes import Rebuild
+from longtake.core.sessions.session import Session
 from longtake.core.work import FromLatent, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry
@@ -166,8 +167,8 @@ def test_sinks_that_were_not_there_yet_when_the_others_were_renewed_are_made_aga
     if is_broken:
         plan = renewing.rebuild
 
-        def shorter(*given: Any) -> Rebuild:
-            made = plan(*given)
+        def shorter(session: Session, lane: int, retention: Retention) -> Rebuild:
+            made = plan(session, lane, retention)
             return Rebuild(made.lead[:1], made.body)
 
         monkeypatch.setattr(renewing, "rebuild", shorter)
