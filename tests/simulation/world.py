@@ -234,6 +234,7 @@ class World:
         """The server's process is there no more."""
         for client in self.clients:
             client.server_died()
+        self.transit = {}  # workers meet where their server says, and that is gone with it
         for process in self.workers.values():
             process.server_died()
         now_s = self.agenda.now_s
