@@ -65,7 +65,7 @@ export class NewStream {
     for (const name of ["given", "references"]) this.#complain(name, "");
   }
 
-  async #submit() {
+  #submit() {
     if (!this.#model || this.#isReading) return;
     const { prompt, pace, seed, duration, window } = this.#form.elements;
     const faults = [
@@ -87,23 +87,25 @@ export class NewStream {
       ...(length_s === null ? {} : { duration_s: length_s }),
       ...(window.value.trim() ? { window: Number(window.value) } : {}),
     };
-    const pictures = await this.#read();
-    if (pictures === undefined) return;
-    this.#begin(pictures ? { ...first, pictures } : first);
-    this.#pictures.used();
-    prompt.value = "";
-    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+    if (this.#pictures.isChosen) this.#beginWith(first);
+    else this.#start(first);
   }
 
-  /** The pictures that were chosen; null if there are none, undefined if one of them cannot be given, which is said. */
-  async #read() {
+  #start(first) {
+    this.#begin(first);
+    this.#pictures.used();
+    at("prompt").value = "";
+    at("prompt").dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** Begin with the pictures that were chosen, or say which of them cannot be given. */
+  async #beginWith(first) {
     this.#isReading = true;
     try {
-      return await this.#pictures.read();
+      this.#start({ ...first, pictures: await this.#pictures.read() });
     } catch (error) {
       if (!(error instanceof Unfit)) throw error;
       this.#complain(error.field, error.message);
-      return undefined;
     } finally {
       this.#isReading = false;
     }

@@ -59,11 +59,19 @@ export class PictureFields {
     return [["given", ""], ["references", count && chosen !== count ? sentence : ""]];
   }
 
-  /** The chosen pictures as bytes; null if there are none. Throws an Unfit. */
+  /** The files in the fields that are offered. */
+  get #files() {
+    return [this.#given, this.#references].map(({ field }) => (field.hidden ? [] : [...field.files]));
+  }
+
+  /** Whether there are any. */
+  get isChosen() {
+    return this.#files.some((files) => files.length > 0);
+  }
+
+  /** The chosen pictures as bytes. Throws an Unfit. */
   async read() {
-    const given = this.#given.field.hidden ? [] : [...this.#given.field.files];
-    const references = this.#references.field.hidden ? [] : [...this.#references.field.files];
-    if (!given.length && !references.length) return null;
+    const [given, references] = this.#files;
     const read = { given: await all("given", given), references: await all("references", references) };
     const size = [...read.given, ...read.references].reduce((sum, { length }) => sum + length, 0);
     if (size > MAX_ALL_BYTES) throw new Unfit("references", `${size >> 10} KiB together are too much; allowed: ${MAX_ALL_BYTES >> 10} KiB`);
