@@ -112,7 +112,7 @@ class HashedLane:
                 for frame, left in zip(own, arithmetic.left_by(value, place.keys), strict=True):
                     self.frames[frame][layer] = left.tobytes()
             values = [
-                arithmetic.leaving(value, self._seen(op, own, layer), place.read)
+                arithmetic.leaving(value, self._seen(op, own, layer), place.read, place.weights)
                 for op, own, place, value in zip(ops, owns, places, values, strict=True)
             ]
         return values

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.places import Standing
+from benchmarks.places import Standing, turned, written
 from benchmarks.recaches import Recached
 from longtake.core.recipe.recipe import Recipe
 
@@ -99,7 +99,6 @@ def standing_in(recipe: Recipe, own: Sequence[int], seen: Sequence[int], story: 
         frame: recipe.positions.shot_offset * number for frame, number in shots_of(recipe, [*seen, *own], story).items()
     }
     if recipe.positions.plain() == "absolute":
-        fixed = [frame + further[frame] for frame in own]
-        return Standing(fixed, fixed, [])
+        return written(recipe, own, seen, {frame: frame + further[frame] for frame in seen})
     place = {frame: number + further[frame] for number, frame in enumerate(sorted(seen))}
-    return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen])
+    return turned(recipe, own, seen, place)

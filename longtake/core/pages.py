@@ -95,13 +95,13 @@ class PageTable:
         return self.read_of(pages[: window.count(block)], block)
 
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
-        """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
+        """Of what there is for each page that `block` would read, in canonical order, what belongs to those it does."""
         if not by_slot or not self._lacks(block):
             return by_slot
         window, _, written = self._state_at(block)
-        if written is not None:
-            frames = sorted(window.frames(block), key=window.slot)
-            return tuple(each for frame, each in zip(frames, by_slot, strict=True) if frame in written)
+        if written is not None or window.behind:
+            frames, there = sorted(window.frames(block), key=window.order), set(self._written(block))
+            return tuple(each for frame, each in zip(frames, by_slot, strict=True) if frame in there)
         return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
     def of(self, frames: Iterable[int], block: int) -> Pages:

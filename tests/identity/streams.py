@@ -70,6 +70,9 @@ def altered_recipes() -> dict[str, Recipe]:
         "clean-full": replace(made["clean"], cues=CuePolicy(change=CueRule.FULL), block_limit=MOST_BLOCKS),
         "infinite-recached": replace(made["longlive-infinite"], cues=made["longlive"].cues),
         "ca2-vdm-recached": replace(made["ca2-vdm"], cues=window),
+        "clean-slope": altered(made["clean"], slope=0.1),
+        "hiar-slope": altered(made["hiar"], slope=0.25),
+        "infinite-slope": altered(made["longlive-infinite"], slope=0.1),
         "hybrid-cyclic": replace(made["hiar-hybrid"], positions=Positions(stream=Cyclic(cyclic=9))),
     }
 

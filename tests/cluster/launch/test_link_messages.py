@@ -9,6 +9,7 @@ import pytest
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.ops import Kind, Noised, Op
+from longtake.core.recipe.positions import Bias
 from longtake.core.recipe.references import REFERENCE
 from longtake.core.work import (
     ConditioningRef,
@@ -139,6 +140,7 @@ ENCODES = PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings
             ),
         ),
         Task(sequence=DispatchNumber(6), order=(Forward(work=FOLDING),)),
+        Task(sequence=DispatchNumber(5), order=(Forward(work=replace(TURNED, bias=Bias(0.1, (2**40, 0)))),)),
         Task(sequence=DispatchNumber(5), order=(Forward(work=TURNED), Forward(work=changed(TURNED, read_turns=())))),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),

@@ -343,6 +343,26 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"cut": True, "window_frames": 2, "positions": cyclic(2)},
         ("recipe.positions = { cyclic = 2 }", "recipe.shot_frames = 1 with recipe.shot_offset = none"),
     ),
+    "a distance that comes round": (
+        {"slope": 0.1, "positions": cyclic(1)},
+        {"slope": 0.1, "positions": LISTED},
+        ("recipe.slope = 0.1", "recipe.positions = { cyclic = 1 }"),
+    ),
+    "a distance without an end": (
+        {"slope": 0.1, "window_frames": 2, "sink_frames": 1},
+        {"slope": 0.1, "window_frames": 2, "sink_frames": 1, "positions": LISTED},
+        ("recipe.slope = 0.1", "recipe.positions = absolute with recipe.sink_frames = 1"),
+    ),
+    "a distance of what runs ahead": (
+        {"slope": 0.1, "window_frames": 2, "reference_frames": 1, "reference_lead": 8},
+        {"slope": 0.1, "window_frames": 2, "reference_frames": 1, "positions": LISTED},
+        ("recipe.slope = 0.1", "recipe.reference_lead = 8"),
+    ),
+    "a distance from what is later": (
+        {"slope": 0.1, "level": Level.STAGGERED, "lag": 1, "window_frames": 2, "both_ways": True},
+        {"slope": 0.1, "level": Level.STAGGERED, "lag": 1, "window_frames": 2},
+        ("recipe.slope = 0.1", "recipe.both_ways = True"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 

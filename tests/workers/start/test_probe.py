@@ -167,9 +167,9 @@ def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() ->
     wide = BatchProfile(forward_s={1: 0.009}, limit=3, mixes_kinds=False)
     alone = Profiles(own=own).ability(9, "", layers=5)
     assert (alone.batch_limit, alone.mixes_kinds, alone.forward_s, alone.shape_s) == (4, True, 0.004, ())
-    two = Profiles(own=own, others={(1, 9, 1): fine}).ability(9, "", layers=5)
+    two = Profiles(own=own, others={(1, 9, 1, False): fine}).ability(9, "", layers=5)
     assert (two.batch_limit, two.mixes_kinds, two.shape_s) == (2, True, (ShapeTime(1, 9, 0.002),))
-    three = Profiles(own=own, others={(1, 9, 1): fine, (6, 9, 6): wide})
+    three = Profiles(own=own, others={(1, 9, 1, False): fine, (6, 9, 6, False): wide})
     assert (three.limit, three.ability(9, "", layers=5).mixes_kinds) == (2, False)
     assert "1 frames over 9 pages: batch limit 2" in str(three)
 
