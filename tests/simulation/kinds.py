@@ -1,5 +1,5 @@
 """Scenarios whose cells serve recipes of every mechanism: step lists, blocks that step together, recaches, places,
-noise in the context, a clean start; and streams that begin with what is given.
+noise in the context, a clean start, a slope; and streams that begin with what is given.
 """
 
 from __future__ import annotations
@@ -26,9 +26,17 @@ def any_recipe(draw: random.Random) -> Recipe:
     """A recipe; what contradicts itself is drawn again."""
     while True:
         try:
-            return _recipe(draw)
+            return _sloped(_recipe(draw))
         except (Contradiction, InvalidField):
             continue
+
+
+def _sloped(made: Recipe) -> Recipe:
+    """One in two with a slope, of those that may have one."""
+    try:
+        return replace(made, positions=replace(made.positions, slope=0.1 if made.window.size % 2 else 0.0))
+    except Contradiction:
+        return made
 
 
 def _recipe(draw: random.Random) -> Recipe:

@@ -8,8 +8,8 @@ first size that does not ends the range. A forward that holds a commit beside a 
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
 same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
 Where a recipe has keys turned as they are read, every second item of a batch has keys that were turned when written:
-so both kinds are tried, alone and beside one another. Where it adds to the logits of attention, which is another kernel,
-two items of four do so.
+so both kinds are tried, alone and beside one another. Where a recipe adds to the logits of attention, which is another
+kernel, two of four items do.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.denoise.kv's.
 """

@@ -134,7 +134,8 @@ class Positions:
             fixed = tuple([self._fixed(window, frame) for frame in own])
             return Places(fixed, fixed, ())
         place = self._placed(window, frames or window.frames(block))
-        queries, by_slot = tuple([place[at] for at in own]), tuple([place[at] for at in sorted(place, key=window.order)])
+        queries = tuple([place[frame] for frame in own])
+        by_slot = tuple([place[frame] for frame in sorted(place, key=window.order)])
         stored, read = ((0,) * len(own), by_slot) if self.turn_reads else (queries, ())
         return Places(queries, stored, read, by_slot if self.slope else ())
 

@@ -10,7 +10,6 @@ import pytest
 
 from longtake.core.effects import Recovered
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.positions import NO_BIAS, Bias, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.window import Window

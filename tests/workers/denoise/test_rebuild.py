@@ -214,10 +214,14 @@ def test_pages_whose_keys_have_no_time_are_built_again_as_any_are(level: Level, 
     assert seen == {-1: (False, False), 0: (True, True)}
 
 
-@pytest.mark.parametrize(("level", "window", "sinks"), [(Level.CLEAN, 9, 3), (Level.OUTPUT, 11, 0), (Level.INPUT, 9, 0)])
-def test_a_lane_whose_reads_mind_distance_is_built_again_as_any_is(level: Level, window: int, sinks: int) -> None:
-    positions = Numbering.LISTED if sinks else Numbering.ABSOLUTE
-    grown = stream(small(), level, window, sinks, positions=positions, slope=0.1)
+@pytest.mark.parametrize(
+    ("level", "window", "sinks", "places"),
+    [(Level.CLEAN, 9, 3, "listed"), (Level.OUTPUT, 11, 0, "absolute"), (Level.INPUT, 9, 0, "absolute")],
+)
+def test_a_lane_whose_reads_mind_distance_is_built_again_as_any_is(
+    level: Level, window: int, sinks: int, places: str
+) -> None:
+    grown = stream(small(), level, window, sinks, positions=Numbering(places), slope=0.1)
     assert all(len(work.bias.places) == len(work.pages.reads) for work in grown.past)
     seen = {}
     for blocks in (grown.needed - 1, grown.needed):

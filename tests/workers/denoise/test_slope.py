@@ -20,14 +20,16 @@ SHAPE = PageShape(layers=range(1), tokens_per_frame=TOKENS, num_heads=HEADS, hea
 SLOPE = 0.3
 
 
-def item(first: int, count: int, places: tuple[int, ...] = (), *, shuffled: bool = False, turned: bool = False) -> ItemPages:
+def item(
+    first: int, count: int, places: tuple[int, ...] = (), *, shuffled: bool = False, turned: bool = False
+) -> ItemPages:
     """It reads `count` pages from `first` on and writes the last ones, whose frames are the newest."""
     reads = list(range(first, first + count))
     if shuffled:
         random.Random(first).shuffle(reads)
-    pages, own = tuple(reads), places[-FRAMES:]
-    turns = tuple(range(count)) if turned else ()
-    return ItemPages(reads=pages, writes=pages[-FRAMES:], turns=turns, bias=Bias(SLOPE, places).rows(own) if own else ())
+    pages, turns = tuple(reads), tuple(range(count)) if turned else ()
+    bias = Bias(SLOPE, places).rows(places[-FRAMES:]) if places else ()
+    return ItemPages(reads=pages, writes=pages[-FRAMES:], turns=turns, bias=bias)
 
 
 def memory(dtype: torch.dtype = torch.float32) -> PageMemory:
@@ -137,4 +139,3 @@ def test_more_or_fewer_weights_than_pages_are_refused() -> None:
     short = ItemPages(reads=one.reads, writes=one.writes, bias=tuple(row[1:] for row in one.bias))
     with pytest.raises(ValueError, match="weighs 4 pages and reads 5"):
         PagedAttention(memory(), [short])
-
