@@ -27,7 +27,7 @@ from longtake.core.events import Ack, CueRequest, Event, Pause, Play
 from longtake.core.openings import Opened
 from longtake.core.work import CueId, Fork, SessionId
 from tests.simulation import calls
-from tests.simulation.asking import cue_of, opening, pictures_of, recaches, script_of
+from tests.simulation.asking import cue_of, opening, pictures_of, script_of
 from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Script, Turn, segments
 from tests.simulation.wishes import Deed, Wish
@@ -142,8 +142,8 @@ class SimulatedClient:
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
         fork = None if parent is None else Fork(session=parent.session, block=block)
-        pictures = pictures_of(wish) if wish.given else ()
-        self._dial().open(opening(wish, self.session, self.script, cues, fork), pictures)
+        asked = opening(wish, self.session, self.script, cues, fork)
+        self._dial().open(asked, pictures_of(wish, self.model))
 
     def _forks_at(self, parent: SimulatedClient) -> int | None:
         return None if self.wish.fork_back is None else max(0, parent.next - self.wish.fork_back)
@@ -162,7 +162,7 @@ class SimulatedClient:
     def accepted(self, cue: CueId, block: int) -> None:
         """A cue has its block: it counts from now on, even if its client will be told later."""
         request = self.requests[cue]
-        self.script.turns[block] = Turn(request.prompt, recaches(request, self.model))
+        self.script.turns[block] = Turn(request.prompt, self.model.recipe.cues.of(request.change))
 
     def _send(self, make: Callable[..., Event]) -> None:
         if self._call is not None:

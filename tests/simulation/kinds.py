@@ -1,5 +1,5 @@
 """Scenarios whose cells serve recipes of every mechanism: step lists, blocks that step together, recaches, places,
-noise in the context, a clean start, a slope; and streams that begin with what is given.
+noise in the context, a clean start, stories with cuts, references, a slope; and streams that begin with what is given.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from benchmarks.by_hand import Model
 from longtake.core.errors import Contradiction, InvalidField, LongtakeError
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
@@ -44,7 +44,10 @@ def _recipe(draw: random.Random) -> Recipe:
     level = draw.choice([Level.OUTPUT, Level.CLEAN, Level.CLEAN, Level.INPUT, Level.STAGGERED])
     rule = draw.choice([CueRule.SWAP, *CueRule])
     sinks = draw.choice([0, 0, frames, 2 * frames] if rule is not CueRule.SWAP else [0, 0, 1, frames, frames + 1])
-    window = frames + sinks + draw.choice([1, frames, 2 * frames, 3 * frames])
+    can_cut = rule is CueRule.SWAP and draw.random() < 0.5
+    shots = draw.choice([0, frames, 2 * frames]) if can_cut else 0
+    references = 0 if can_cut else draw.choice([0, 0, 0, 1, 2])
+    window = frames + sinks + shots + references + draw.choice([1, frames, 2 * frames, 3 * frames])
     keep = draw.choice([True, False]) if sinks and rule in (CueRule.WINDOW, CueRule.JOINT) else None
     ladder = tuple(1000 - 1000 * step // steps for step in range(steps))
     return Recipe(
@@ -54,13 +57,20 @@ def _recipe(draw: random.Random) -> Recipe:
             level=level,
             window_frames=window,
             sink_frames=sinks,
+            shot_frames=shots,
+            reference_frames=references,
             lag=draw.randint(1, steps) if level is Level.STAGGERED else 0,
             both_ways=level is Level.STAGGERED and draw.random() < 0.5,
             commit_step=draw.choice([0, 0, 50]) if level is Level.CLEAN else 0,
             start_blocks=draw.choice([0, 0, 1, 2]) if level is Level.OUTPUT else 0,
         ),
-        positions=Positions(stream=draw.choice([*Numbering, Numbering.ABSOLUTE, Cyclic(cyclic=window)])),
-        cues=SWAPPING if rule is CueRule.SWAP else CuePolicy(change=rule, keep_sinks=keep),
+        positions=Positions(
+            stream=draw.choice([*Numbering, Numbering.ABSOLUTE, Cyclic(cyclic=window)]),
+            shot_offset=draw.choice([0, 3]) if can_cut else 0,
+            reference_lead=draw.choice([0, 4, 8]) if references else 0,
+            reference_stride=draw.choice([1, 4]) if references else 1,
+        ),
+        cues=CuePolicy(cut=True) if can_cut else CuePolicy(change=rule, keep_sinks=keep),
         block_limit=BLOCK_LIMIT if rule is CueRule.FULL else None,
     )
 

@@ -12,7 +12,11 @@ from longtake.core.endings import Ending
 from longtake.core.errors import LongtakeError
 from longtake.core.events import Adopt
 from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.renewals import Renewal, Renewing
+from longtake.core.recipe.shots import Shots
+from longtake.core.recipe.window import Window
 from tests.simulation.calm import calmed
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
@@ -40,6 +44,27 @@ def renews_jointly(made: Scenario) -> bool:
     recipe, reach = made.models[made.wishes[0].recipe].recipe, made.model.reach
     several = recipe.window.size - recipe.sink_frames >= 3 * recipe.blocks.frames
     return recipe.cues.change is CueRule.JOINT and several and reach.layers > 1
+
+
+def recipe_of(made: Scenario) -> Recipe:
+    """That of the first client's stream."""
+    return made.models[made.wishes[0].recipe].recipe
+
+
+def tells(made: Scenario) -> bool:
+    """Whether it is a story in which something of a shot stays, that is no sink."""
+    recipe = recipe_of(made)
+    return recipe.cues.cut and recipe.context.shot_frames > 0 and recipe.sink_frames < recipe.blocks.lead
+
+
+def tells_further_on(made: Scenario) -> bool:
+    """Whether its shots stand apart in time, too."""
+    return tells(made) and recipe_of(made).positions.shot_offset > 0
+
+
+def runs_ahead(made: Scenario) -> bool:
+    """Whether it looks at a reference that stands ahead of it."""
+    return recipe_of(made).positions.reference_lead > 0
 
 
 def eager(seed: int) -> Scenario:
@@ -133,4 +158,37 @@ def test_loads_that_are_forgotten_with_the_server_are_seen(seed: int, monkeypatc
         return adopt(replace(event, loads=()), *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr("longtake.core.scheduler.adopt", forgetting)
+    assert is_seen(made)
+
+
+def test_a_shot_that_is_not_made_anew_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In those of the stories that go back to one."""
+    stories = [eager(seed) for seed in first(4, tells)]
+    for made in stories:
+        all_is_well(made)
+    monkeypatch.setattr(Shots, "again", lambda *_: None)
+    assert [is_seen(made) for made in stories].count(True) >= 2
+
+
+@pytest.mark.parametrize("seed", first(4, tells))
+def test_a_cut_that_only_changes_the_prompt_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = eager(seed)
+    all_is_well(made)
+    monkeypatch.setattr(Shots, "next", lambda _, shot, *__: shot)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(3, tells_further_on))
+def test_shots_that_do_not_stand_apart_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = eager(seed)
+    all_is_well(made)
+    monkeypatch.setattr(Window, "shot_of", lambda *_: 0)
+    assert is_seen(made)
+
+
+@pytest.mark.parametrize("seed", first(3, runs_ahead))
+def test_a_reference_that_waits_to_be_overtaken_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = eager(seed)
+    all_is_well(made)
+    monkeypatch.setattr(Positions, "ahead", lambda positions, _: positions.reference_lead)
     assert is_seen(made)
