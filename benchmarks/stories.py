@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.places import Standing, turned, written
+from benchmarks.places import Standing, standing, turned, written
 from benchmarks.recaches import Recached
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.recipe.recipe import Recipe
@@ -90,9 +90,11 @@ class Scene:
 
     def standing(self, recipe: Recipe, own: Sequence[int], seen: Sequence[int]) -> Standing:
         """The places of a block with these own frames: each shot stands so much further on than the one before."""
-        offset = recipe.positions.shot_offset
+        places, offset = recipe.positions.plain(), recipe.positions.shot_offset
+        if isinstance(places, dict):  # where places come round nothing stays of a shot, and none stands further on
+            return standing(recipe, own, seen)
         further = {frame: offset * self.shot_of(recipe, frame) for frame in [*seen, *own]}
-        if recipe.positions.plain() == "absolute":
+        if places == "absolute":
             return written(recipe, own, seen, {frame: frame + further[frame] for frame in seen})
         place = {frame: number + further[frame] for number, frame in enumerate(sorted(seen))}
         return turned(recipe, own, seen, place)

@@ -1,5 +1,6 @@
 """Scenarios whose cells serve recipes of every mechanism: step lists, blocks that step together, recaches, places,
-noise in the context, a clean start, stories with cuts, references, a slope; and streams that begin with what is given.
+noise in the context, a clean start, stories with cuts, references, folds, a slope;
+and streams that begin with what is given.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
+FOLDING = 0.12
+"""So many recipes fold."""
 BLOCK_LIMIT = 40
 """Of streams that remember everything."""
 
@@ -26,7 +30,7 @@ def any_recipe(draw: random.Random) -> Recipe:
     """A recipe; what contradicts itself is drawn again."""
     while True:
         try:
-            return _sloped(_recipe(draw))
+            return _sloped(_folding(draw) if draw.random() < FOLDING else _recipe(draw))
         except (Contradiction, InvalidField):
             continue
 
@@ -72,6 +76,26 @@ def _recipe(draw: random.Random) -> Recipe:
         ),
         cues=CuePolicy(cut=True) if can_cut else CuePolicy(change=rule, keep_sinks=keep),
         block_limit=BLOCK_LIMIT if rule is CueRule.FULL else None,
+    )
+
+
+def _folding(draw: random.Random) -> Recipe:
+    """A recipe by which what leaves the window is folded: frames of a window that fills as a block ends."""
+    frames, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 3])
+    k, memory = draw.choice([(2, frames), (2, frames), (3, 1)])
+    sinks, lead = draw.choice([0, 1, 2]), draw.choice([None, 1])
+    window = (lead or frames) + draw.randint(1, 4) * frames
+    return Recipe(
+        steps=StepPlan(ladder=tuple(1000 - 1000 * step // steps for step in range(steps)), shift=5.0),
+        blocks=BlockPlan(frames=frames, first_frames=lead),
+        context=Context(
+            level=draw.choice([Level.INPUT, Level.CLEAN, Level.OUTPUT]),
+            window_frames=window,
+            sink_frames=sinks,
+            memory_frames=memory,
+        ),
+        positions=Positions(stream=Numbering.LISTED),
+        memory=MemoryPolicy(on_leave=OnLeave.FOLD, fold_frames=k),
     )
 
 

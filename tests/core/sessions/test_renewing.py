@@ -11,6 +11,7 @@ from longtake.core.errors import InternalFault, Lack
 from longtake.core.events import Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.pages import PagePool
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.ops import Kind
 from longtake.core.sessions import renewing
@@ -155,6 +156,21 @@ def test_what_sinks_that_have_moved_are_made_of_is_kept_for_as_long_as_they_are_
     assert set(range(5)) <= kept, "the sinks are of block 1; block 0 is of the beginning"
     cell.lose(session.place.lanes[0])
     cell.settle()
+    cell.check_empty()
+
+
+def test_everything_is_made_anew_though_the_first_prompts_are_long_forgotten() -> None:
+    """Where a step starts from noise nothing is kept of what was before it, but the seed."""
+    cell = ImageCell(recaching(CueRule.FULL, Level.INPUT, steps=1, window=4), pages=4000)
+    cell.open("s", pictures=geometry().first_picture(BLOCKS), window=2)
+    ask(cell, S, "second", 2, CueChange.SWAP)
+    while cell.session("s").emitted < 10:
+        cell.settle(acknowledge=False)
+        cell.acknowledge(S)
+    assert [turn.block for turn in cell.session("s").prompts.turns] == [2]
+    ask(cell, S, "third", None)
+    cell.settle()
+    assert [work.conditioning.version for work in forwards_of(cell) if not work.block] == [0, 2]
     cell.check_empty()
 
 
