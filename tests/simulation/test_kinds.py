@@ -15,8 +15,8 @@ from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.renewals import Renewal, Renewing
+from longtake.core.recipe.shelf import Shelf
 from longtake.core.recipe.shots import Shots
-from longtake.core.recipe.window import Window
 from tests.simulation.calm import calmed
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
@@ -182,7 +182,7 @@ def test_a_cut_that_only_changes_the_prompt_is_seen(seed: int, monkeypatch: pyte
 def test_shots_that_do_not_stand_apart_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = eager(seed)
     all_is_well(made)
-    monkeypatch.setattr(Window, "shot_of", lambda *_: 0)
+    monkeypatch.setattr(Shelf, "shot_of", lambda *_: 0)
     assert is_seen(made)
 
 

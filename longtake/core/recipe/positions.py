@@ -157,7 +157,7 @@ class Positions:
 
     def _further(self, window: Window, frame: int) -> int:
         """How much further on a frame stands because of the cuts before it."""
-        return self.shot_offset * window.shot_of(window.blocks.block_of(frame))
+        return self.shot_offset * window.shelf.shot_of(window.blocks.block_of(frame))
 
     def plain(self) -> object:
         """As a file has it."""

@@ -19,7 +19,7 @@ import torch
 from longtake.core.effects import Dispatch
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
 from longtake.core.recipe.positions import NO_BIAS, Bias, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.window import Window
@@ -82,8 +82,8 @@ def right(model: Path, recipe: Recipe) -> list[str]:
     denoiser, encoder = weights.load_denoiser(model, info, Compute()), load_text_encoder(model, info, Compute())
     assert isinstance(denoiser, WanModel)
     features = {block: encoder.encode(PROMPTS[turn]).features_TC for turn, block in enumerate((0, TURN))}
-    renewed = frozenset([TURN] if recipe.cues.change is not CueRule.SWAP else [])
-    course = KnownTensors(number=7, texts=texts_of(denoiser, features), renewed=renewed, blocks=BLOCKS)
+    changes = {} if recipe.cues.change is CueRule.SWAP else {TURN: CueChange.RECACHE}
+    course = KnownTensors(number=7, texts=texts_of(denoiser, features), changes=changes, blocks=BLOCKS)
     latents = Network.of(denoiser, info.geometry.divided(recipe.blocks), recipe).latents(recipe, course)
     return [sha256(tensor_to_bytes(each_BFCHW[0])).hexdigest() for each_BFCHW in islice(latents, BLOCKS)]
 

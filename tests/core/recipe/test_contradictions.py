@@ -13,6 +13,7 @@ from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.memory import OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from tests.core.support.recipes import SMALLEST, altered
+from tests.core.support.slopes import OF_SLOPES
 
 Fields = dict[str, Any]
 
@@ -27,6 +28,7 @@ FOLDING: Fields = {
 }  # fmt: skip
 """The smallest fold: one page of memory, and one that leaves."""
 CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
+    **OF_SLOPES,
     "endless without a window": (
         {"window_frames": None},
         {"window_frames": None, "block_limit": 1},
@@ -342,26 +344,6 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"cut": True, "shot_frames": 1, "window_frames": 2, "positions": cyclic(2)},
         {"cut": True, "window_frames": 2, "positions": cyclic(2)},
         ("recipe.positions = { cyclic = 2 }", "recipe.shot_frames = 1 with recipe.shot_offset = none"),
-    ),
-    "a distance that comes round": (
-        {"slope": 0.1, "positions": cyclic(1)},
-        {"slope": 0.1, "positions": LISTED},
-        ("recipe.slope = 0.1", "recipe.positions = { cyclic = 1 }"),
-    ),
-    "a distance without an end": (
-        {"slope": 0.1, "window_frames": 2, "sink_frames": 1},
-        {"slope": 0.1, "window_frames": 2, "sink_frames": 1, "positions": LISTED},
-        ("recipe.slope = 0.1", "recipe.positions = absolute with recipe.sink_frames = 1"),
-    ),
-    "a distance of what runs ahead": (
-        {"slope": 0.1, "window_frames": 2, "reference_frames": 1, "reference_lead": 8},
-        {"slope": 0.1, "window_frames": 2, "reference_frames": 1, "positions": LISTED},
-        ("recipe.slope = 0.1", "recipe.reference_lead = 8"),
-    ),
-    "a distance from what is later": (
-        {"slope": 0.1, "level": Level.STAGGERED, "lag": 1, "window_frames": 2, "both_ways": True},
-        {"slope": 0.1, "level": Level.STAGGERED, "lag": 1, "window_frames": 2},
-        ("recipe.slope = 0.1", "recipe.both_ways = True"),
     ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
