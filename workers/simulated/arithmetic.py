@@ -86,12 +86,16 @@ def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[i
     return mix(b"forward", latents, text, numbers(timestep, *positions))
 
 
-def leaving(value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
+def leaving(
+    value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = (), bias: Sequence[Sequence[float]] = ()
+) -> bytes:
     """What leaves a layer that `value` enters: `seen` is what it reads of it in the pages [page, byte], in order.
 
-    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one.
+    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one,
+    `bias` what is added for each by each own frame, if anything is.
     """
-    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []))
+    weighed = [b"bias", *(numbers(*row) for row in bias)] if bias else []
+    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []), *weighed)
 
 
 def forward(

@@ -246,7 +246,7 @@ def one_of_each_shape(*recipes: Recipe) -> dict[Shapes, Recipe]:
 
 def shapes_of(recipe: Recipe) -> Shapes:
     """What tells the shapes of a recipe's blocks from those of another."""
-    return (*recipe.shape, recipe.blocks.lead)
+    return (*recipe.shape, recipe.blocks.lead, recipe.positions.slope > 0)
 
 
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:

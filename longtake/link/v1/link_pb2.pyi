@@ -234,7 +234,7 @@ class FoldWork(_message.Message):
     def __init__(self, reads: _Optional[_Iterable[int]] = ..., write: _Optional[int] = ...) -> None: ...
 
 class ForwardWork(_message.Message):
-    __slots__ = ("session", "lane", "kind", "step", "block", "is_reference", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "reads", "writes", "folds", "conditioning", "from_noise", "from_lane", "from_latent")
+    __slots__ = ("session", "lane", "kind", "step", "block", "is_reference", "times", "noise", "returns", "enters", "positions", "key_positions", "read_turns", "bias", "reads", "writes", "folds", "conditioning", "from_noise", "from_lane", "from_latent")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +248,7 @@ class ForwardWork(_message.Message):
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     KEY_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     READ_TURNS_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
     FOLDS_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +269,7 @@ class ForwardWork(_message.Message):
     positions: _containers.RepeatedScalarFieldContainer[int]
     key_positions: _containers.RepeatedScalarFieldContainer[int]
     read_turns: _containers.RepeatedScalarFieldContainer[int]
+    bias: Bias
     reads: _containers.RepeatedScalarFieldContainer[int]
     writes: _containers.RepeatedScalarFieldContainer[int]
     folds: _containers.RepeatedCompositeFieldContainer[FoldWork]
@@ -275,7 +277,15 @@ class ForwardWork(_message.Message):
     from_noise: FromNoise
     from_lane: FromLane
     from_latent: FromLatent
-    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., is_reference: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., folds: _Optional[_Iterable[_Union[FoldWork, _Mapping]]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., is_reference: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., enters: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., bias: _Optional[_Union[Bias, _Mapping]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., folds: _Optional[_Iterable[_Union[FoldWork, _Mapping]]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+
+class Bias(_message.Message):
+    __slots__ = ("slope", "places")
+    SLOPE_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    slope: float
+    places: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, slope: _Optional[float] = ..., places: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Times(_message.Message):
     __slots__ = ("timesteps", "sigma", "next_sigma", "noised")

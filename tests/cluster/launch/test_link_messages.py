@@ -10,6 +10,7 @@ from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, 
 from longtake.core.errors import InvalidField
 from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind, Noised, Op
+from longtake.core.recipe.positions import Bias
 from longtake.core.recipe.references import REFERENCE
 from longtake.core.work import (
     ConditioningRef,
@@ -142,6 +143,7 @@ IMAGE = EncodePictures(worker=WORKER, session=SESSION, part=3, pictures=range(1,
             ),
         ),
         Task(sequence=DispatchNumber(6), order=(Forward(work=FOLDING),)),
+        Task(sequence=DispatchNumber(5), order=(Forward(work=replace(TURNED, bias=Bias(0.1, (2**40, 0)))),)),
         Task(sequence=DispatchNumber(5), order=(Forward(work=TURNED), Forward(work=changed(TURNED, read_turns=())))),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),

@@ -17,7 +17,7 @@ from longtake.core.parts import EncodePictures
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.references import REFERENCE, placing
 from longtake.core.sessions import renewing
@@ -114,7 +114,7 @@ def test_where_it_stands_otherwise_it_comes_first() -> None:
     absolute, listed = made.positions, Positions(stream=Numbering.LISTED)
     assert absolute.of(made.window, REFERENCE, [-2, -1]).queries == (0, 1)
     assert absolute.of(made.window, 0).queries == (2, 3, 4)
-    assert absolute.of(made.window, 7) == ((23, 24, 25), (23, 24, 25), ())
+    assert absolute.of(made.window, 7) == Places((23, 24, 25), (23, 24, 25), ())
     for block in range(3):
         assert listed.of(made.window, block).queries == absolute.of(made.window, block).queries, "nothing has left"
     assert listed.of(made.window, 7).queries == (8, 9, 10)
