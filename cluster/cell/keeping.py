@@ -93,6 +93,7 @@ class Keeping:
         count = session.request.given_frames + session.graph.window.references
         if all(part in frames for part in range(count)):
             self._take_given(session, [frames[part] for part in range(count)])
+            frames.clear()
         return ""
 
     def _take_given(self, session: Session, frames: list[bytes]) -> None:
