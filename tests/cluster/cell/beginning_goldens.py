@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -35,11 +35,10 @@ from tests.workers.reference import PLACES
 from workers.denoise.attention import SdpaBackend
 from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
-from workers.messages import Introduction, Prepared, PrepareGiven, Shutdown
+from workers.messages import Introduction, Shutdown
 from workers.models.api import EncodedText
 from workers.models.wan.config import WanConfig
 from workers.models.wan.dit import WanModel
-from workers.orders import Answer, Order
 
 FILES = {
     path.stem: path
@@ -140,20 +139,6 @@ class _Text:
         return EncodedText(features_TC=self._features_TC, notice="")
 
 
-class _GivesLatents(WithoutPictures):
-    """Makes of any pictures the same latents."""
-
-    def __init__(self, text: _Text, given_FCHW: Tensor) -> None:
-        super().__init__(text)
-        self._given = tensor_to_bytes(given_FCHW)
-
-    def perform(self, message: Order) -> Iterator[Answer]:
-        if isinstance(message, PrepareGiven):
-            yield Prepared(session=message.session, header=b"", media_type="", given=self._given)
-        else:
-            yield from super().perform(message)
-
-
 async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tensor:
     """All latent frames of the stream [1, frames, C, H, W], given ones included, as the engine has them."""
     blocks = (
@@ -182,11 +167,20 @@ async def _made(golden: BeginningGolden, run: Run, denoisers: int) -> Tensor:
         return DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages)
 
     given = golden.tensors.get("in.initial_latent", torch.zeros(1, 0))[0, : run.given_frames]
+
+    def decoder() -> WithoutPictures:
+        return WithoutPictures(text, lambda message: tensor_to_bytes(given[message.order.part][None]))
+
     text = _Text(golden.tensors["in.prompt_embeds"][0])
     loop = asyncio.create_task(engine.run())
     makes: list[tuple[str, Role, Callable[[], Any], int]] = [
         *((f"denoise-{number}", Role.DENOISE, denoiser, pages) for number in range(denoisers)),
-        ("decode-0", Role.DECODE, lambda: _GivesLatents(text, given), 1),
+        (
+            "decode-0",
+            Role.DECODE,
+            decoder,
+            1,
+        ),
     ]
     try:
         for name, role, make, capacity in makes:
