@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.courses import Course, Known, Op, finished, own_frames
-from benchmarks.places import standing
+from benchmarks.courses import Course, Known, Op, finished
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
@@ -64,9 +63,9 @@ class Hashes:
     geometry: Geometry
     reach: Reach
 
-    def lane(self, recipe: Recipe) -> HashedLane:
+    def lane(self) -> HashedLane:
         """See courses.Forwards."""
-        return HashedLane(recipe, self.reach)
+        return HashedLane(self.reach)
 
     def noise(self, seed: int, block: int, frames: int) -> bytes:
         """See courses.Forwards."""
@@ -92,34 +91,27 @@ class Hashes:
 class HashedLane:
     """See courses.LaneOf."""
 
-    recipe: Recipe
     reach: Reach
     frames: dict[int, list[bytes]] = field(default_factory=dict)
 
     def run(self, *ops: OfHashes) -> list[bytes]:
         """See LaneOf."""
-        recipe, reach = self.recipe, self.reach
-        owns = [own_frames(recipe, op.block) for op in ops]
-        places = [standing(recipe, own, op.reads) for own, op in zip(owns, ops, strict=True)]
-        for own in owns:
-            self.frames.update((frame, [b""] * reach.layers) for frame in own)
-        values = [
-            arithmetic.entering(op.latents, op.text, op.timestep, place.queries)
-            for op, place in zip(ops, places, strict=True)
-        ]
-        for layer in range(reach.layers):
-            for own, place, value in zip(owns, places, values, strict=True):
-                for frame, left in zip(own, arithmetic.left_by(value, place.keys), strict=True):
+        for op in ops:
+            self.frames.update((frame, [b""] * self.reach.layers) for frame in op.sight.own)
+        values = [arithmetic.entering(op.latents, op.text, op.timestep, op.sight.places.queries) for op in ops]
+        for layer in range(self.reach.layers):
+            for op, value in zip(ops, values, strict=True):
+                for frame, left in zip(op.sight.own, arithmetic.left_by(value, op.sight.places.keys), strict=True):
                     self.frames[frame][layer] = left.tobytes()
             values = [
-                arithmetic.leaving(value, self._seen(op, own, layer), place.read)
-                for op, own, place, value in zip(ops, owns, places, values, strict=True)
+                arithmetic.leaving(value, self._seen(op, layer), op.sight.places.read)
+                for op, value in zip(ops, values, strict=True)
             ]
         return values
 
-    def _seen(self, op: OfHashes, own: range, layer: int) -> NDArray[np.uint8]:
-        blank = bytes(arithmetic.HASH_BYTES)
-        content = b"".join([blank if frame in own else self.frames[frame][layer] for frame in op.reads])
+    def _seen(self, op: OfHashes, layer: int) -> NDArray[np.uint8]:
+        blank, own = bytes(arithmetic.HASH_BYTES), op.sight.own
+        content = b"".join([blank if frame in own else self.frames[frame][layer] for frame in op.sight.reads])
         return np.frombuffer(content, np.uint8)
 
     def fold(self, frames: Sequence[int], into: int) -> None:

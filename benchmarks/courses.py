@@ -1,9 +1,9 @@
 """The course of a stream: which forwards make it, in which order, and what each reads, as the papers have it.
 
 Every mechanism of a recipe is here once more, block after block, without pages, ops or engine: levels, step lists, what
-is given, a hybrid start, blocks that step together, recaches (recaches.py says what they read). What a forward computes
-is for others to say: hashes (by_hand.py), or a network over contiguous keys. Memory does not grow with the stream, so
-that streams of 10^5 blocks are computed as well.
+is given, a hybrid start, blocks that step together, recaches (recaches.py says what they read), stories (stories.py),
+and where all of it stands (places.py). What a forward computes is for others to say: hashes (by_hand.py), or a network
+over contiguous keys. Memory does not grow with the stream, so that streams of 10^5 blocks are computed as well.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
+from benchmarks.places import Standing, standing
 from benchmarks.recaches import read_by, recached
-from benchmarks.stories import read_in
+from benchmarks.stories import Scene
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.recipe import Recipe
 
 T = TypeVar("T")
@@ -63,8 +64,8 @@ class Course(Protocol[T_co, P_co]):
         """The load under which the block was begun."""
         ...
 
-    def recaches(self, block: int) -> bool:
-        """Whether what is remembered is committed anew before the block."""
+    def change(self, block: int) -> CueEffect | None:
+        """What the cue that takes effect at the block does, beside changing the prompt; None if there is none."""
         ...
 
 
@@ -94,8 +95,8 @@ class Known(Generic[P]):
     """Its seed."""
     texts: Mapping[int, P]
     """Its prompts, by the first blocks that they apply to."""
-    renewed: frozenset[int] = frozenset()
-    """The blocks before which it recaches."""
+    changes: Mapping[int, CueEffect] = field(default_factory=dict)
+    """What its cues do, by their blocks."""
     loads: LoadOf = no_load
     blocks: int | None = None
 
@@ -111,9 +112,21 @@ class Known(Generic[P]):
         """See Course."""
         return self.loads(block)
 
-    def recaches(self, block: int) -> bool:
+    def change(self, block: int) -> CueEffect | None:
         """See Course."""
-        return block in self.renewed
+        return self.changes.get(block)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a block sees."""
+
+    own: range
+    """Its own frames."""
+    reads: Sequence[int]
+    """Frames, its own among them, in the order of reading."""
+    places: Standing
+    """Where they stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +137,7 @@ class Op(Generic[T, P]):
     latents: T
     text: P
     timestep: float
-    reads: Sequence[int]
-    """Frames, its own among them, in the order of reading."""
+    sight: Sight
 
 
 class LaneOf(Protocol[T, P]):
@@ -150,8 +162,8 @@ class LaneOf(Protocol[T, P]):
 class Forwards(Protocol[T, P]):
     """What computes the blocks of streams by one recipe."""
 
-    def lane(self, recipe: Recipe) -> LaneOf[T, P]:
-        """An empty lane of streams that are divided into blocks as this recipe says."""
+    def lane(self) -> LaneOf[T, P]:
+        """An empty one."""
         ...
 
     def noise(self, seed: int, block: int, frames: int) -> T:
@@ -196,9 +208,13 @@ class Stream(Generic[T, P]):
     """By lane and block, the latents whose K/V is read of it, and the timestep that the model was told of them."""
     renewed: list[int] = field(default_factory=list)
     """The block of the last recache: of those that moved the sinks only that one counts."""
+    scene: Scene = field(default_factory=Scene)
+    """Where it stands, if cues may cut."""
+    begins: dict[int, P] = field(default_factory=dict)
+    """The prompts of the first blocks of its shots."""
 
     def __post_init__(self) -> None:
-        self.lanes = [self.forwards.lane(self.recipe) for _ in range(self.recipe.lane_count)]
+        self.lanes = [self.forwards.lane() for _ in range(self.recipe.lane_count)]
         self.left = [{} for _ in self.lanes]
 
     @property
@@ -216,35 +232,41 @@ class Stream(Generic[T, P]):
         """The latents of a stream of which each op is a forward for itself (DESIGN section 5, levels and ops)."""
         self._refer()
         for block in count():
-            if block and self.course.recaches(block):
-                self._recache(block)
+            self._renew(block)
             self._fold(block)
-            text, reads = self.course.text(block), self._read(block)
+            text, sight = self.course.text(block), self._sight(block)
             if block < self.given_blocks:
                 latents = self.course.given(self.recipe.blocks.own(block))
             else:
-                latents = self._made(block, text, reads)
+                latents = self._made(block, text, sight)
             if self.recipe.level is Level.CLEAN:
-                self._commit(0, block, (self._noised(latents, block), self.recipe.commit_timestep(0)), text, reads)
+                self._commit(0, block, (self._noised(latents, block), self.recipe.commit_timestep(0)), text, sight)
             elif block < self.clean_blocks:
                 for lane in range(len(self.lanes)):
-                    self._commit(lane, block, (latents, 0.0), text, reads)
+                    self._commit(lane, block, (latents, 0.0), text, sight)
             self._forget(block)
             yield latents
 
     def _refer(self) -> None:
         """Commit the reference into every lane, as a block before block 0 that reads itself alone (Knot Forcing)."""
         if self.recipe.context.reference_frames:
-            op = Op(REFERENCE, self.course.reference, self.course.text(0), 0.0, self._read(REFERENCE))
+            op = Op(REFERENCE, self.course.reference, self.course.text(0), 0.0, self._sight(REFERENCE))
             for lane in self.lanes:
                 lane.run(op)
 
-    def _read(self, block: int) -> list[int]:
-        """What a block reads; a stream that may be cut is not, so it is one shot."""
-        cuts, recipe = self.recipe.cues.cut, self.recipe
-        return read_in(recipe, block, ()) if cuts else read_by(recipe, block, self.renewed)
+    def _sight(self, block: int) -> Sight:
+        """What a block sees as it is made; of a story that is the one that comes next."""
+        is_told = self.recipe.cues.cut
+        reads = self.scene.reads(self.recipe, block) if is_told else read_by(self.recipe, block, self.renewed)
+        return self._seen(block, reads)
 
-    def _made(self, block: int, text: P, reads: Sequence[int]) -> T:
+    def _seen(self, block: int, reads: Sequence[int]) -> Sight:
+        """What a block sees that reads these frames."""
+        own, is_told = own_frames(self.recipe, block), self.recipe.cues.cut
+        places = self.scene.standing(self.recipe, own, reads) if is_told else standing(self.recipe, own, reads)
+        return Sight(own, reads, places)
+
+    def _made(self, block: int, text: P, sight: Sight) -> T:
         """A block through its steps, which are committed one by one at level OUTPUT."""
         recipe, seed = self.recipe, self.course.seed(block)
         latents = self.forwards.noise(seed, block, recipe.blocks.made(block))
@@ -252,19 +274,19 @@ class Stream(Generic[T, P]):
         steps = [recipe.steps.ladder.index(entry) for entry in entries]
         for step, entered in zip(steps, (*steps[1:], None), strict=True):
             lane = 0 if recipe.level is Level.CLEAN else step
-            op = Op(block, latents, text, recipe.timesteps[step], reads)
+            op = Op(block, latents, text, recipe.timesteps[step], sight)
             (left,) = self.lanes[lane].run(op)
             latents = self.forwards.stepped(op, left, step, entered, seed)
             if recipe.level is Level.INPUT:
                 self.left[lane][block] = op.latents, op.timestep
             elif recipe.level is Level.OUTPUT and block >= self.clean_blocks:
                 timestep = 0.0 if entered is None else recipe.timesteps[entered]
-                self._commit(lane, block, (latents, timestep), text, reads)
+                self._commit(lane, block, (latents, timestep), text, sight)
         return latents
 
-    def _commit(self, lane: int, block: int, what: tuple[T, float], text: P, reads: Sequence[int]) -> None:
+    def _commit(self, lane: int, block: int, what: tuple[T, float], text: P, sight: Sight) -> None:
         self.left[lane][block] = what
-        self.lanes[lane].run(Op(block, what[0], text, what[1], reads))
+        self.lanes[lane].run(Op(block, what[0], text, what[1], sight))
 
     def _fold(self, block: int) -> None:
         """Make one of each k frames of the memory and of those that have no room beside this block (SoulX-LiveAct)."""
@@ -278,17 +300,39 @@ class Stream(Generic[T, P]):
             for number in range(memory):
                 lane.fold(row[number * k :][:k], sinks + number)
 
+    def _renew(self, block: int) -> None:
+        """What every lane does between two blocks, because of the cue of the second one."""
+        change = self.course.change(block) if block else None
+        if self.recipe.cues.cut:
+            self._cut(block, change)
+        elif change is CueChange.RECACHE:
+            self._recache(block)
+
     def _recache(self, block: int) -> None:
-        """What every lane does before `block`, with the prompt of that."""
+        """Everything that is remembered, with the prompt of `block`."""
         made, text = recached(self.recipe, block, self.renewed), self.course.text(block)
+        sights = {each: self._seen(each, reads) for each, reads in made.reads.items()}
         for lane, left in zip(self.lanes, self.left, strict=True):
-            ops = [Op(each, left[each][0], text, left[each][1], reads) for each, reads in made.reads.items()]
+            ops = [Op(each, left[each][0], text, left[each][1], sight) for each, sight in sights.items()]
             if self.recipe.cues.change is CueRule.JOINT:
                 lane.run(*ops)
             else:
                 for op in ops:
                     lane.run(op)
         self.renewed[:] = [block]
+
+    def _cut(self, block: int, change: CueEffect | None) -> None:
+        """The story goes on to `block`; the shot that it goes back to is committed anew, with the prompt it had."""
+        again = self.scene.again(self.recipe, change)
+        if again is not None:
+            ((target, reads),) = again.reads.items()
+            sight = self._seen(target, reads)
+            for lane, left in zip(self.lanes, self.left, strict=True):
+                lane.run(Op(target, left[target][0], self.begins[target], left[target][1], sight))
+        if block:
+            self.scene.enters(self.recipe, block, change)
+        if self.scene.first == block:
+            self.begins[block] = self.course.text(block)
 
     def staggered(self) -> Iterator[T]:
         """The latents of a stream whose blocks step together, iteration by iteration."""
@@ -308,7 +352,13 @@ class Stream(Generic[T, P]):
             newest, times = max(done), (*recipe.timesteps, 0.0)
             sees = {block: newest if recipe.context.both_ways and done[block] < steps else block for block in done}
             ops = [
-                Op(block, latents[block], texts[block], times[done[block]], read_by(recipe, sees[block], ()))
+                Op(
+                    block,
+                    latents[block],
+                    texts[block],
+                    times[done[block]],
+                    self._seen(block, read_by(recipe, sees[block], ())),
+                )
                 for block in done
             ]
             for op, left in zip(ops, lane.run(*ops), strict=True):
@@ -334,9 +384,9 @@ class Stream(Generic[T, P]):
         if size is None or recipe.cues.change is CueRule.FULL:
             return
         first = recipe.blocks.first_frame(block)
-        sinks = [frame for frame in self._read(block) if frame <= first - size]
+        sinks = [frame for frame in self._sight(block).reads if frame <= first - size]
         oldest = first - size - recipe.blocks.most
         for lane, left in zip(self.lanes, self.left, strict=True):
             lane.forget([*range(recipe.sink_frames), *sinks], oldest)
-            for gone in [each for each in left if recipe.blocks.own(each).stop <= oldest]:
+            for gone in [each for each in left if recipe.blocks.own(each).stop <= oldest and each not in self.begins]:
                 del left[gone]

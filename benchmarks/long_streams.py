@@ -4,10 +4,10 @@ python -m benchmarks.long_streams --recipe longlive --blocks 100000 --json
 python -m benchmarks.long_streams --recipes all
 
 The real engine, scheduler and journal, stepped by hand on a clock that does not wait, over two simulated denoise
-workers and a decoder. All the time the client cues (some cues recache, where the recipe can), takes its time, pauses
-until the stream is parked, and now and then a worker is lost; what is shed is drawn. Every block is compared with the
-one that is computed by hand (by_hand.py). What the stream and its engine hold is the most that was seen within the
-first tenth of the blocks, and within the last.
+workers and a decoder. All the time the client cues (cues recache, cut or go back where the recipe can), takes its time,
+pauses until the stream is parked, and now and then a worker is lost; what is shed is drawn. Every block is compared
+with the one that is computed by hand (by_hand.py). What the stream and its engine hold is the most that was seen within
+the first tenth of the blocks, and within the last.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.by_hand import Model, text_of
 from benchmarks.held import Held, held_by
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
+from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from longtake.core.cell import Cell
 from longtake.core.effects import Closed, CueAccepted, Effect, Recovered, Refused, Take
@@ -37,7 +38,7 @@ from longtake.core.facts import Renewed
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
@@ -58,6 +59,8 @@ SEED = 11
 WINDOW = 4
 CUE_EVERY, PARK_EVERY, LOSE_EVERY, LOOK_EVERY = 23, 509, 1009, 41
 TENTHS = 10
+BACK = 5
+"""So many shots before its own a stream may go back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,19 +118,16 @@ class Asked:
     """The course of the stream (benchmarks.courses.Course), as far as blocks to come need it."""
 
     blocks: int | None
-    turns: dict[int, tuple[bytes, bool]]
-    """By block, what stands for the prompt from there on, and whether the cue recaches."""
+    turns: dict[int, tuple[bytes, CueEffect]]
+    """By block, what stands for the prompt from there on, and what the cue does beside."""
     newest_load: int = 0
     """That of the block that is computed next."""
     given_frames: int = 0
+    reference: bytes = b""
+    """What it looks at."""
 
     def given(self, frames: range) -> bytes:
         """See Course."""
-        raise NotImplementedError
-
-    @property
-    def reference(self) -> bytes:
-        """See Course: these streams have none."""
         raise NotImplementedError
 
     def seed(self, block: int) -> int:
@@ -145,9 +145,9 @@ class Asked:
         """See Course."""
         return self.newest_load
 
-    def recaches(self, block: int) -> bool:
+    def change(self, block: int) -> CueEffect | None:
         """See Course."""
-        return self.turns.get(block, (b"", False))[1]
+        return self.turns[block][1] if block in self.turns else None
 
 
 class LongStream:
@@ -168,12 +168,12 @@ class LongStream:
             for number in range(count):
                 self._join(WorkerId(f"{role.value}-{number}"), role)
         self._outbox = Outbox()
-        self.course = Asked(blocks=blocks, turns={0: (text_of(b"first"), False)})
+        self.course = Asked(blocks=blocks, turns={0: (text_of(b"first"), CueChange.SWAP)})
         self._by_hand = Model(recipe=recipe, geometry=geometry, reach=REACH).latents(self.course)
         self._decoder = arithmetic.first_state(REACH)
-        self._asked: dict[CueId, tuple[str, CueChange | None]] = {}
+        self._asked: dict[CueId, tuple[str, CueEffect | None]] = {}
         self._owed: list[int] = []
-        self.next = self.wrong = self.cues = self.renewals = self.parks = self.losses = self.shed = 0
+        self.next = self.wrong = self.cues = self.renewals = self.parks = self.losses = self.shed = self.shot = 0
         self.is_over = False
         self._is_parking = False
         self.seen: list[Held] = []
@@ -199,6 +199,10 @@ class LongStream:
     def run(self) -> None:
         """From its beginning to its end."""
         self.engine.attach(SESSION, self._outbox)
+        if images := (b"an image",) * self.recipe.context.reference_frames:
+            self.engine.journal.give(SESSION, GivenPictures(references=images))
+            made = self.geometry.divided(BlockPlan(frames=len(images)))
+            self.course.reference = arithmetic.latents_of(arithmetic.mix(b"reference", *images), made)
         pictures, settings = self.geometry.first_picture(self.blocks), SegmentSettings(codec="raw", quality=0)
         self.engine.submit(
             Open(now_s=self.now_s, session=SESSION, prompt="first", seed=SEED, pace=Pace.FAST, window=WINDOW,
@@ -266,8 +270,7 @@ class LongStream:
                 raise InternalFault(f"{effect}")
             elif isinstance(effect, CueAccepted) and effect.cue is not None:
                 prompt, change = self._asked.pop(effect.cue)
-                recaches = self.recipe.cues.of(change) is CueChange.RECACHE
-                self.course.turns[effect.block] = text_of(prompt.encode()), recaches
+                self.course.turns[effect.block] = text_of(prompt.encode()), self.recipe.cues.of(change)
                 self.cues += 1
 
     def _hear(self, message: ClientMessage) -> None:
@@ -288,6 +291,7 @@ class LongStream:
         self.next += 1
         self.course.newest_load = message.emit.load
         self.shed += message.emit.load > 0
+        self.shot = message.emit.shot
         name, self._decoder = arithmetic.decoded(next(self._by_hand), self._decoder, self.geometry)
         self.wrong += message.data != name
         self._owed.append(block)
@@ -301,8 +305,7 @@ class LongStream:
     def _act(self, block: int) -> None:
         """What befalls the stream at this block."""
         if block % CUE_EVERY == 1 and block < self.blocks - 2 * CUE_EVERY:
-            can_recache = self.recipe.cues.change is not CueRule.SWAP
-            change = self.draw.choice([None, None, CueChange.SWAP, *[CueChange.RECACHE] * can_recache])
+            change = self.draw.choice(self._changes())
             cue = CueId(f"c{block}")
             self._asked[cue] = f"prompt {block % 1009}", change
             ahead = self.draw.choice([None, block + 9, block + 20])
@@ -317,6 +320,13 @@ class LongStream:
             self.engine.leave(name, lost.port, "it is lost", Loss.LINK)
             self._join(name, lost.introduction.role)
             self.losses += 1
+
+    def _changes(self) -> list[CueEffect | None]:
+        """What a cue may do."""
+        can_recache, can_cut = self.recipe.cues.change is not CueRule.SWAP, self.recipe.cues.cut
+        shots = range(max(0, self.shot - BACK), self.shot + 1)
+        backs: list[CueEffect | None] = [*map(Back, shots), CueChange.CUT, CueChange.CUT]
+        return [None, None, CueChange.SWAP, *[CueChange.RECACHE] * can_recache, *backs * can_cut]
 
     def _look(self, block: int) -> None:
         if SESSION not in self.engine.scheduler.cell.sessions:  # it closed with its last segment
@@ -379,9 +389,6 @@ def main(*, names: tuple[str, ...], group: str | None, blocks: int, as_json: boo
     named = [*shipped().values()] if group == "all" else [find_recipe(name, field="--recipe") for name in names]
     is_right = True
     for each in named:
-        if each.recipe.context.reference_frames:
-            click.echo(f"{each.name}: left out, its streams need a picture", err=True)
-            continue
         limit = each.recipe.block_limit
         row = measure(each.name, each.recipe, blocks if limit is None else min(blocks, limit))
         is_right &= row.is_flat and not row.wrong

@@ -13,11 +13,13 @@ A story is a list of its cuts: the first block of each new shot, and the number 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.places import Standing
+from benchmarks.places import Standing, standing
 from benchmarks.recaches import Recached
+from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.recipe.recipe import Recipe
 
 Story = Sequence[tuple[int, int | None]]
@@ -25,81 +27,109 @@ Story = Sequence[tuple[int, int | None]]
 
 @dataclass
 class Scene:
-    """Where a story stands."""
+    """Where a story stands; it goes on block by block."""
 
-    number: int = 0
-    first: int = 0
-    """The first block of the shot."""
     shelf: list[int] = field(default_factory=list)
     """First blocks of shots, as they came."""
     starts: list[int] = field(default_factory=lambda: [0])
     """The first block of each shot so far."""
 
-    def puts(self, recipe: Recipe, block: int) -> None:
+    @property
+    def first(self) -> int:
+        """The first block of the shot."""
+        return self.starts[-1]
+
+    def enters(self, recipe: Recipe, block: int, change: CueEffect | None) -> None:
+        """The next block is to be made, with a cue that does this, if it has one."""
+        ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+        if change is CueChange.CUT or isinstance(change, Back):
+            target = self.target(change)
+            if self.first not in self.shelf:
+                self._puts(recipe, self.first)
+            if target is not None:
+                self._puts(recipe, target)
+            self.starts.append(block)
+        elif (
+            self.first not in self.shelf and recipe.blocks.own(self.first).start < recipe.blocks.own(block).stop - ring
+        ):
+            self._puts(recipe, self.first)
+
+    def target(self, change: CueEffect | None) -> int | None:
+        """The first block of the shot that such a cue goes back to; None if it does not, or there is no such shot."""
+        is_there = isinstance(change, Back) and change.shot < len(self.starts)
+        return self.starts[change.shot] if isinstance(change, Back) and is_there else None
+
+    def _puts(self, recipe: Recipe, block: int) -> None:
         """A first block comes onto the shelf, if there is anything of it that is no sink."""
         if recipe.blocks.own(block).stop > recipe.sink_frames:
             self.shelf = [*(each for each in self.shelf if each != block), block]
             room = recipe.context.shot_frames // recipe.blocks.frames
             self.shelf = self.shelf[-room:] if room else []
 
+    def reads(self, recipe: Recipe, block: int) -> list[int]:
+        """What the block reads, its own frames among it, as the keys are presented: sinks, shots, then the window.
+
+        There its frames take turns from the beginning of the shot on.
+        """
+        end = recipe.blocks.own(block).stop
+        sinks = [frame for frame in range(recipe.sink_frames) if frame < end]
+        shots = [frame for first in sorted(self.shelf) for frame in recipe.blocks.own(first) if frame not in sinks]
+        ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+        begin = max(recipe.blocks.first_frame(self.first), recipe.sink_frames)
+        window = [frame for frame in range(max(begin, end - ring), end) if frame not in shots]
+        return [*sinks, *shots, *sorted(window, key=lambda frame: (frame - begin) % ring)]
+
+    def again(self, recipe: Recipe, change: CueEffect | None) -> Recached | None:
+        """What is made anew before a block whose cue goes back from here; None if it does not, or that is all sinks."""
+        target = self.target(change)
+        own = range(0) if target is None else recipe.blocks.own(target)
+        if target is None or own.stop <= recipe.sink_frames:
+            return None
+        sinks = [frame for frame in range(recipe.sink_frames) if frame < own.start]
+        return Recached([*own], {target: [*sinks, *own]})
+
+    def standing(self, recipe: Recipe, own: Sequence[int], seen: Sequence[int]) -> Standing:
+        """The places of a block with these own frames: each shot stands so much further on than the one before."""
+        places, offset = recipe.positions.plain(), recipe.positions.shot_offset
+        if isinstance(places, dict):  # where places come round nothing stays of a shot, and none stands further on
+            return standing(recipe, own, seen)
+        further = {frame: offset * self.shot_of(recipe, frame) for frame in [*seen, *own]}
+        if places == "absolute":
+            fixed = [frame + further[frame] for frame in own]
+            return Standing(fixed, fixed, [])
+        place = {frame: number + further[frame] for number, frame in enumerate(sorted(seen))}
+        return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen])
+
+    def shot_of(self, recipe: Recipe, frame: int) -> int:
+        """The number of the shot that a frame belongs to."""
+        return bisect_right(self.starts, recipe.blocks.block_of(frame)) - 1
+
 
 def scene(recipe: Recipe, block: int, story: Story) -> Scene:
     """Where a story stands when a block is made, told from its beginning."""
-    cuts, now = dict(story), Scene()
-    ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+    changes = {first: effect_of(target) for first, target in story}
+    now = Scene()
     for each in range(1, block + 1):
-        if each in cuts:
-            if now.first not in now.shelf:
-                now.puts(recipe, now.first)
-            target = cuts[each]
-            if target is not None and target < len(now.starts):
-                now.puts(recipe, now.starts[target])
-            now.number, now.first = now.number + 1, each
-            now.starts.append(each)
-        elif now.first not in now.shelf and recipe.blocks.first_frame(now.first) < recipe.blocks.own(each).stop - ring:
-            now.puts(recipe, now.first)
+        now.enters(recipe, each, changes.get(each))
     return now
 
 
-def read_in(recipe: Recipe, block: int, story: Story) -> list[int]:
-    """What a block reads, its own frames among it, as the keys are presented: sinks, shots, then the window.
+def effect_of(target: int | None) -> CueEffect:
+    """What the cue of a cut does that goes back to this shot, or to none."""
+    return CueChange.CUT if target is None else Back(target)
 
-    There its frames take turns from the beginning of the shot on.
-    """
-    now, end = scene(recipe, block, story), recipe.blocks.own(block).stop
-    sinks = [frame for frame in range(recipe.sink_frames) if frame < end]
-    shots = [frame for first in sorted(now.shelf) for frame in recipe.blocks.own(first) if frame not in sinks]
-    ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
-    begin = max(recipe.blocks.first_frame(now.first), recipe.sink_frames)
-    window = [frame for frame in range(max(begin, end - ring), end) if frame not in shots]
-    return [*sinks, *shots, *sorted(window, key=lambda frame: (frame - begin) % ring)]
+
+def read_in(recipe: Recipe, block: int, story: Story) -> list[int]:
+    """What a block of a story reads: see Scene.reads."""
+    return scene(recipe, block, story).reads(recipe, block)
 
 
 def again(recipe: Recipe, block: int, story: Story) -> Recached | None:
-    """What is made anew before a block where the story goes back; None if it does not, or that is all sinks."""
-    target, starts = dict(story).get(block), scene(recipe, block - 1, story).starts
-    if target is None or target >= len(starts):
-        return None
-    own = recipe.blocks.own(starts[target])
-    if own.stop <= recipe.sink_frames:
-        return None
-    sinks = [frame for frame in range(recipe.sink_frames) if frame < own.start]
-    return Recached([*own], {recipe.blocks.block_of(own.start): [*sinks, *own]})
+    """What is made anew before a block of a story: see Scene.again."""
+    changes = {first: effect_of(target) for first, target in story}
+    return scene(recipe, block - 1, story).again(recipe, changes.get(block))
 
 
-def shots_of(recipe: Recipe, frames: Sequence[int], story: Story) -> dict[int, int]:
-    """The number of the shot that each frame belongs to."""
-    blocks = {frame: recipe.blocks.block_of(frame) for frame in frames}
-    return {frame: sum(cut <= at for cut, _ in story) for frame, at in blocks.items()}
-
-
-def standing_in(recipe: Recipe, own: Sequence[int], seen: Sequence[int], story: Story) -> Standing:
-    """The places of a block with these own frames: each shot stands so much further on than the one before."""
-    further = {
-        frame: recipe.positions.shot_offset * number for frame, number in shots_of(recipe, [*seen, *own], story).items()
-    }
-    if recipe.positions.plain() == "absolute":
-        fixed = [frame + further[frame] for frame in own]
-        return Standing(fixed, fixed, [])
-    place = {frame: number + further[frame] for number, frame in enumerate(sorted(seen))}
-    return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen])
+def told(story: Story) -> Scene:
+    """A story as far as it is known, to ask which shots there are and where their frames stand."""
+    return Scene(starts=[0, *(first for first, _ in story)])

@@ -94,6 +94,10 @@ class PageTable:
             return tuple([pages[slot] for slot in window.in_order(self._written(block))])
         return self.read_of(pages[: window.count(block)], block)
 
+    def window_at(self, block: int) -> Window:
+        """By which window such a block reads."""
+        return self._state_at(block).window
+
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
         """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
         if not by_slot or not self._lacks(block):

@@ -11,6 +11,7 @@ from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.shelf import Shelf
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
@@ -34,7 +35,8 @@ RECIPES = st.builds(
 
 def slots(count: int) -> Window:
     """A lane of so many slots in which nothing is ever replaced."""
-    return Window(blocks=BlockPlan(frames=1), size=count, sinks=0, ring=None)
+    blocks = BlockPlan(frames=1)
+    return Window(blocks=blocks, size=count, sinks=0, ring=None, shelf=Shelf(blocks=blocks, sinks=0))
 
 
 def rolled_cache(recipe: Recipe, blocks: int) -> list[int]:
@@ -228,7 +230,8 @@ def test_a_leak_an_alias_and_a_double_release_are_each_found() -> None:
 
 def test_what_is_known_of_each_slot_is_told_in_the_order_of_the_pages_that_are_read() -> None:
     """Frames 0, 1 are sinks of a ring of six; block 6 reads them and 8 to 13, of which 8 and 9 were never written."""
-    window = Window(blocks=BlockPlan(frames=2), size=8, sinks=2, ring=6)
+    blocks = BlockPlan(frames=2)
+    window = Window(blocks=blocks, size=8, sinks=2, ring=6, shelf=Shelf(blocks=blocks, sinks=2))
     table = PagePool(8).allocate(window)
     by_slot = tuple(f"slot {slot}" for slot in range(8))
     assert table.read_of(by_slot, 6) == by_slot and table.read_of((), 6) == ()

@@ -32,7 +32,7 @@ from cluster.cell.journal import GivenPictures
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
-from longtake.core.effects import Closed, CueApplied, Dispatch, LoadImage, Refused, Stow
+from longtake.core.effects import Closed, CueApplied, Dispatch, Emit, LoadImage, Refused, Stow
 from longtake.core.endings import Ending
 from longtake.core.errors import Declined
 from longtake.core.events import Ack, Pause, Play, Tick
@@ -50,11 +50,9 @@ from tests.identity.layouts import LAYOUTS, Layout
 from tests.identity.streams import (
     FORK_BY,
     SIMULATED,
-    Asked,
     Right,
     altered_recipes,
     encoded,
-    given_blocks,
     given_frames,
     recipes,
     served_info,
@@ -99,13 +97,15 @@ class Seen:
     """Forwards over ops that read what later ones of them write."""
     given: int
     """Latent frames that were given."""
+    shots: int
+    """That began with a cue."""
 
     def __str__(self) -> str:
         blocks = sum(len(fork) for fork in self.forks.values())
         return (
             f"batches up to {self.largest_batch}, {self.mixed} mixed, {self.fused} fused, {self.joint} joint; "
             f"{self.stowed} stowed, {self.loaded} loaded; {len(self.forks)} forks of {blocks} blocks; "
-            f"{self.turns} cues, {self.renewed} lanes renewed, {self.given} frames given"
+            f"{self.turns} cues, {self.renewed} lanes renewed, {self.shots} cuts, {self.given} frames given"
         )
 
     def wrong_blocks(self, right: Right) -> int:
@@ -121,11 +121,12 @@ class Seen:
         recipe = right.info.recipe
         is_joint = recipe.context.both_ways or recipe.cues.change is CueRule.JOINT
         live = 1 if recipe.joint is None else recipe.joint.live
-        is_shared = min(layout.together, len(self.hashes)) > layout.workers or recipe.lane_count > 1
+        is_shared = min(layout.together, len(self.hashes)) > layout.workers
         there = {
             "cues": self.turns > 0,
             "batches": self.largest_batch > 1 or layout.batch_limit == 1 or not is_shared,
-            "renewals": self.renewed > 0 or recipe.cues.change is CueRule.SWAP,
+            "renewals": self.renewed > 0 or not (recipe.cues.cut or recipe.cues.change is not CueRule.SWAP),
+            "cuts": self.shots > 0 or not recipe.cues.cut,
             "joint ops": self.joint > 0 or not is_joint,
             "iterations of all live blocks": self.largest_batch >= live,
             "parking": self.loaded > 0 or not layout.swapped,
@@ -158,6 +159,9 @@ def _seen(hashes: Hashes, seeds: Sequence[int], given: int) -> Seen:
         renewed=sum(isinstance(effect, Renewed) for effect in hashes.effects),
         joint=sum(map(is_joint, batches)),
         given=given,
+        shots=len(
+            {(effect.session, effect.shot) for effect in hashes.effects if isinstance(effect, Emit) and effect.shot}
+        ),
     )
 
 
@@ -236,8 +240,7 @@ class Run:
         """A session from its beginning to its end; a fork of `parent`, if that is given."""
         session, outbox = SessionId(f"s{seed}" if parent is None else f"fork of {parent}"), Outbox()
         self.engine.attach(session, outbox)
-        blocks = given_blocks(self.right.info.recipe) if self.given_frames else 0
-        asked = Asked(seed=seed, blocks=self.right.blocks, given_blocks=blocks, is_fork=parent is not None)
+        asked = self.right.asked(seed, given=self.given_frames > 0, is_fork=parent is not None)
         name = (str(seed).encode(),)  # in place of a picture
         count = 1 + self.engine.scheduler.cell.geometry.stride_time * (self.given_frames - 1)
         given = GivenPictures(

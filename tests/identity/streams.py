@@ -1,8 +1,9 @@
 """The streams of the identity matrix: their recipes, prompts and beginnings, and what every layout must leave of them.
 
 A stream has cues: one before its window is full, two at once (the later one counts) and one right behind, one that says
-that it only swaps the prompt, and one near the end. By a recipe whose cues recache, the others do. A fork goes on with
-the prompt that the stream began with, and with cues of its own.
+that it only swaps the prompt, and one near the end. By a recipe whose cues recache, the others do; by one whose cues
+may cut they make a story that goes back to a shot just left, and to one of long ago. A fork goes on with the prompt
+that the stream began with, and with cues of its own.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from benchmarks.simulated_streams import prompt_of
 from longtake.core.errors import LongtakeError
 from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.cues import CueChange, CuePolicy, CueRule
+from longtake.core.recipe.cues import SWAPPING, Back, CueChange, CueEffect, CuePolicy, CueRule
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.positions import Cyclic, Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import CueId
 from longtake.recipes import shipped
@@ -53,13 +54,14 @@ LONG = 10
 """A stream of so many blocks is long."""
 GIVEN = (2, 3, 4, 1)
 """Latent frames that may be given; the first number that a recipe allows is."""
+LISTED = Positions(stream=Numbering.LISTED, shot_offset=2)
 MOST_BLOCKS = 1000
 """Of streams by a recipe that remembers all of them."""
 
 
 @cache
 def altered_recipes() -> dict[str, Recipe]:
-    """Recipes of which none ships: other ways to recache, at every level and with every kind of places."""
+    """Recipes of which none ships: other ways to recache and to cut, at every level and with every kind of places."""
     made = {name: each.recipe for name, each in shipped().items()}
     window = CuePolicy(change=CueRule.WINDOW)
     return {
@@ -71,7 +73,18 @@ def altered_recipes() -> dict[str, Recipe]:
         "infinite-recached": replace(made["longlive-infinite"], cues=made["longlive"].cues),
         "ca2-vdm-recached": replace(made["ca2-vdm"], cues=window),
         "hybrid-cyclic": replace(made["hiar-hybrid"], positions=Positions(stream=Cyclic(cyclic=9))),
+        "hiar-cut": cut(made["hiar"], shots=3, positions=Positions(shot_offset=8)),
+        "input-cut": cut(made["input"], shots=6, positions=Positions()),
+        "longlive-2-listed": cut(
+            altered(made["longlive-2"], window_frames=15, sink_frames=3), shots=3, positions=LISTED
+        ),
     }
+
+
+def cut(recipe: Recipe, *, shots: int, positions: Positions) -> Recipe:
+    """A recipe by which cues may cut, with so many frames of earlier shots and these places."""
+    context = replace(recipe.context, shot_frames=shots)
+    return replace(recipe, context=context, positions=positions, cues=CuePolicy(cut=True))
 
 
 @cache
@@ -130,7 +143,11 @@ class Turn:
 
     block: int
     prompt: str
-    change: CueChange | None = None
+    change: CueEffect | None = None
+
+
+STORY: tuple[CueEffect, ...] = (CueChange.CUT, CueChange.CUT, Back(0), CueChange.CUT, CueChange.SWAP, Back(1))
+"""What the cues of a stream do by a recipe that can cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +158,8 @@ class Asked:
     blocks: int
     given_blocks: int = 0
     is_fork: bool = False
+    policy: CuePolicy = SWAPPING
+    """That of its recipe."""
 
     @property
     def prompt(self) -> str:
@@ -152,13 +171,11 @@ class Asked:
         """Its cues; of two for one block the later counts. What is given cannot change any more."""
         blocks = [max(1, self.given_blocks), FORK_BY, FORK_BY, FORK_BY + 1, FORK_BY + 3]
         blocks += [self.blocks - ENDS] if self.blocks >= LONG else []
+        plain = [CueChange.SWAP if block == FORK_BY + 3 else None for block in blocks]
+        changes = STORY if self.policy.cut else plain
         made = [
-            Turn(
-                block=block,
-                prompt=PROMPTS[(self.seed + number + self.is_fork) % len(PROMPTS)],
-                change=CueChange.SWAP if block == FORK_BY + 3 else None,
-            )
-            for number, block in enumerate(blocks, start=1)
+            Turn(block=block, prompt=PROMPTS[(self.seed + number + self.is_fork) % len(PROMPTS)], change=change)
+            for number, (block, change) in enumerate(zip(blocks, changes, strict=False), start=1)
         ]
         return tuple(turn for turn in made if turn.block < self.blocks and not (self.is_fork and turn.block < FORK_BY))
 
@@ -173,14 +190,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """A whole stream: its prompts, by the blocks that they apply from, and where it recaches."""
+    """A whole stream: its prompts, by the blocks that they apply from, and what its cues do beside."""
 
     seed: int
     prompts: dict[int, str]
-    renewed: frozenset[int]
+    changes: dict[int, CueEffect]
 
     @staticmethod
-    def of(asked: Asked, *, recaches: bool, fork: int | None = None) -> Course:
+    def of(asked: Asked, *, fork: int | None = None) -> Course:
         """That of a stream, or of its fork at a block."""
         turns = [Turn(block=0, prompt=asked.prompt, change=CueChange.SWAP), *asked.turns]
         if fork is not None:
@@ -188,9 +205,9 @@ class Course:
             begins = Turn(block=fork, prompt=own.prompt, change=CueChange.SWAP)
             turns = [*(turn for turn in turns if turn.block < fork), begins, *own.turns]
         last = {turn.block: turn for turn in turns}
-        renewed = {block for block, turn in last.items() if recaches and turn.change is None}
         prompts = {block: turn.prompt for block, turn in last.items()}
-        return Course(seed=asked.seed, prompts=prompts, renewed=frozenset(renewed))
+        changes = {block: asked.policy.of(turn.change) for block, turn in last.items()}
+        return Course(seed=asked.seed, prompts=prompts, changes=changes)
 
 
 @dataclass
@@ -208,13 +225,19 @@ class Right:
         """SHA-256 of the x0 of every block of a stream; of its fork at a block, from that block on."""
         key = seed, given, fork
         if key not in self._known:
-            asked = Asked(seed=seed, blocks=self.blocks, given_blocks=given_blocks(self.info.recipe) if given else 0)
-            course = Course.of(asked, recaches=self.info.recipe.cues.change is not CueRule.SWAP, fork=fork)
+            asked = self.asked(seed, given=given)
+            course = Course.of(asked, fork=fork)
             found = islice(
                 self._hashed(course, given) if self._is_hashed else self._computed(course, given), self.blocks
             )
             self._known[key] = [sha256(latents).hexdigest() for latents in found][fork or 0 :]
         return self._known[key]
+
+    def asked(self, seed: int, *, given: bool = False, is_fork: bool = False) -> Asked:
+        """What a stream is asked for."""
+        recipe = self.info.recipe
+        blocks = given_blocks(recipe) if given else 0
+        return Asked(seed=seed, blocks=self.blocks, given_blocks=blocks, is_fork=is_fork, policy=recipe.cues)
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -238,7 +261,7 @@ class Right:
         known = KnownHashes(
             number=course.seed,
             texts={block: prompt_of(self.info, prompt) for block, prompt in course.prompts.items()},
-            renewed=course.renewed,
+            changes=course.changes,
             blocks=self.blocks,
             beginning=b"" if beginning is None else tensor_to_bytes(beginning),
             reference=b"" if image is None else tensor_to_bytes(image),
@@ -251,7 +274,7 @@ class Right:
         known = KnownTensors(
             number=course.seed,
             texts=texts_of(self._network.model, features),
-            renewed=course.renewed,
+            changes=course.changes,
             blocks=self.blocks,
             beginning=self._beginning(course, given),
             image=self._image(course),

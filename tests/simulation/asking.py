@@ -6,47 +6,60 @@ import random
 from collections.abc import Callable
 
 from benchmarks.by_hand import Model
+from cluster.cell.journal import NOTHING_GIVEN, GivenPictures
 from longtake.core.events import CueRequest, Open
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.cues import CueChange, CueRule
+from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
 from tests.simulation.oracle import Script
 from tests.simulation.wishes import Wish
 from workers.simulated import arithmetic
 
+MOST_SHOTS = 4
+"""No client asks to go back to a later one than the first so many."""
 
-def pictures_of(wish: Wish) -> tuple[bytes, ...]:
-    """The pictures that a stream begins with: as many as make the latent frames that are wished for."""
-    return tuple(f"picture {wish.number} {number}".encode() for number in range(4 * wish.given - 3))
+
+def pictures_of(wish: Wish, model: Model) -> GivenPictures:
+    """What a stream is given: as many pictures as make the latent frames that are wished for, and those it looks at.
+
+    A fork has both from its parent.
+    """
+    if wish.fork_of is not None:
+        return NOTHING_GIVEN
+    given = tuple(f"picture {wish.number} {number}".encode() for number in range(4 * wish.given - 3))
+    images = tuple(f"image {wish.number} {number}".encode() for number in range(model.recipe.context.reference_frames))
+    return GivenPictures(given=given, references=images)
 
 
 def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None) -> Script:
     """What a client asks for, before anything is accepted: a fork at this block, or where its parent will be."""
-    name = arithmetic.mix(b"given", *pictures_of(wish))
-    given = wish.given if parent is None else 0
-    beginning = arithmetic.latents_of(name, model.geometry.divided(BlockPlan(frames=given))) if given else b""
+    pictures, geometry = pictures_of(wish, model), model.geometry
+    beginning = _latents(b"given", pictures.given, geometry.divided(BlockPlan(frames=max(1, wish.given))))
+    image = _latents(
+        b"reference", pictures.references, geometry.divided(BlockPlan(frames=len(pictures.references) or 1))
+    )
     first = 0 if parent is None else parent.given_blocks if block is None else block
     return Script(
         model=model, number=100 + wish.number, prompt=f"prompt {wish.number}", blocks=wish.blocks, parent=parent,
-        beginning=beginning, first=first,
+        beginning=beginning, image=image, first=first,
     )  # fmt: skip
+
+
+def _latents(word: bytes, pictures: tuple[bytes, ...], geometry: Geometry) -> bytes:
+    return arithmetic.latents_of(arithmetic.mix(word, *pictures), geometry) if pictures else b""
 
 
 def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> CueRequest:
     """A cue: it says what it does, or leaves it to the recipe."""
     draw = random.Random(f"{session} {number}")
-    can_recache = model.recipe.cues.change is not CueRule.SWAP
-    change = (
-        draw.choice([None, None, CueChange.SWAP, CueChange.RECACHE])
-        if can_recache
-        else draw.choice([None, None, CueChange.SWAP])
-    )
+    changes: list[CueEffect | None] = [None, None, CueChange.SWAP]
+    if model.recipe.cues.change is not CueRule.SWAP:
+        changes.append(CueChange.RECACHE)
+    if model.recipe.cues.cut:
+        changes += [CueChange.CUT, CueChange.CUT, *map(Back, range(MOST_SHOTS))]
+    change = draw.choice(changes)
     return CueRequest(cue=CueId(f"c{number}"), prompt=f"{session} c{number}", block=block, change=change)
-
-
-def recaches(request: CueRequest, model: Model) -> bool:
-    """Whether a cue has everything that is remembered committed anew."""
-    return model.recipe.cues.change is not CueRule.SWAP and request.change is not CueChange.SWAP
 
 
 def opening(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cluster.cell.journal import GivenPictures
+from cluster.cell.journal import NOTHING_GIVEN, GivenPictures
 from cluster.cell.outbox import ClientMessage, Outbox
 from cluster.cell.ownership import hash_of_token
 from longtake.core.effects import CueAccepted
@@ -106,7 +106,7 @@ class Call:
 
     # --- the client's end -------------------------------------------------------------------------------------------
 
-    def open(self, make: Callable[[float], Open], given: tuple[bytes, ...] = ()) -> None:
+    def open(self, make: Callable[[float], Open], given: GivenPictures = NOTHING_GIVEN) -> None:
         """Ask for a stream, which begins with these pictures."""
         self._up.send(lambda: self._first(lambda: self._open(make, given)))
 
@@ -146,12 +146,12 @@ class Call:
         except LongtakeError as error:
             self._down.send(error.problem)
 
-    def _open(self, make: Callable[[float], Open], given: tuple[bytes, ...]) -> None:
+    def _open(self, make: Callable[[float], Open], given: GivenPictures) -> None:
         engine = self._server.engine
         engine.keeping.check()
         self.outbox.token = self._server.owners.add(self.session, TENANT)
         engine.attach(self.session, self.outbox)
-        engine.journal.give(self.session, GivenPictures(given=given))
+        engine.journal.give(self.session, given)
         engine.submit(make(engine.now_s()))
         self._number = FIRST_CONNECTION
 

@@ -10,6 +10,7 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.shots import REMEMBERED_SHOTS
 from longtake.core.scheduler import Scheduler
 from tests.simulation.calls import Violation
 from tests.simulation.oracle import Script
@@ -50,7 +51,8 @@ def journal_entries(recipe: Recipe, reach: Reach, *, window: int, rewind_blocks:
     those that a decoder does, those of the sinks, and what lies between the last segment that was acknowledged and the
     newest block. A recache goes back by a window, from where a lane has it; where it moves the sinks, what they were
     made of at their last move is kept, too. What was given is kept for ever, and what is read as it is when finished
-    as long as a lane remembers it.
+    as long as a lane remembers it. Of a story the first blocks are kept of the shots that it may go back to, and of
+    those from whose first blocks a lane is rebuilt. The reference is one more latent.
     """
     size, frames = recipe.window.size, recipe.blocks.frames
     ahead, lane = window + 3 + rewind_blocks, recipe.history_blocks * reach.layers
@@ -63,7 +65,9 @@ def journal_entries(recipe: Recipe, reach: Reach, *, window: int, rewind_blocks:
             sinks = renewal * (1 + (recipe.cues.keep_sinks is False))
     live = 0 if recipe.joint is None else recipe.joint.live
     clean = given_blocks + recipe.context.start_blocks
-    return recipe.step_count * (sinks + ahead + lane + live) + max(0, slot - lane) + clean
+    shots = REMEMBERED_SHOTS + 1 + recipe.context.shot_frames // frames * reach.layers if recipe.cues.cut else 0
+    image = min(1, recipe.context.reference_frames)
+    return recipe.step_count * (sinks + shots + ahead + lane + live) + max(0, slot - lane) + clean + image
 
 
 def journal_bytes(script: Script, wish: Wish, rewind_blocks: int) -> int:

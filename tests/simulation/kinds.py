@@ -1,5 +1,5 @@
 """Scenarios whose cells serve recipes of every mechanism: step lists, blocks that step together, recaches, places,
-noise in the context, a clean start; and streams that begin with what is given.
+noise in the context, a clean start, stories with cuts, references, folds; and streams that begin with what is given.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from benchmarks.by_hand import Model
 from longtake.core.errors import Contradiction, InvalidField, LongtakeError
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.memory import MemoryPolicy, OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
+FOLDING = 0.12
+"""So many recipes fold."""
 BLOCK_LIMIT = 40
 """Of streams that remember everything."""
 
@@ -26,7 +29,7 @@ def any_recipe(draw: random.Random) -> Recipe:
     """A recipe; what contradicts itself is drawn again."""
     while True:
         try:
-            return _recipe(draw)
+            return _folding(draw) if draw.random() < FOLDING else _recipe(draw)
         except (Contradiction, InvalidField):
             continue
 
@@ -36,7 +39,10 @@ def _recipe(draw: random.Random) -> Recipe:
     level = draw.choice([Level.OUTPUT, Level.CLEAN, Level.CLEAN, Level.INPUT, Level.STAGGERED])
     rule = draw.choice([CueRule.SWAP, *CueRule])
     sinks = draw.choice([0, 0, frames, 2 * frames] if rule is not CueRule.SWAP else [0, 0, 1, frames, frames + 1])
-    window = frames + sinks + draw.choice([1, frames, 2 * frames, 3 * frames])
+    can_cut = rule is CueRule.SWAP and draw.random() < 0.5
+    shots = draw.choice([0, frames, 2 * frames]) if can_cut else 0
+    references = 0 if can_cut else draw.choice([0, 0, 0, 1, 2])
+    window = frames + sinks + shots + references + draw.choice([1, frames, 2 * frames, 3 * frames])
     keep = draw.choice([True, False]) if sinks and rule in (CueRule.WINDOW, CueRule.JOINT) else None
     ladder = tuple(1000 - 1000 * step // steps for step in range(steps))
     return Recipe(
@@ -46,14 +52,41 @@ def _recipe(draw: random.Random) -> Recipe:
             level=level,
             window_frames=window,
             sink_frames=sinks,
+            shot_frames=shots,
+            reference_frames=references,
             lag=draw.randint(1, steps) if level is Level.STAGGERED else 0,
             both_ways=level is Level.STAGGERED and draw.random() < 0.5,
             commit_step=draw.choice([0, 0, 50]) if level is Level.CLEAN else 0,
             start_blocks=draw.choice([0, 0, 1, 2]) if level is Level.OUTPUT else 0,
         ),
-        positions=Positions(stream=draw.choice([*Numbering, Numbering.ABSOLUTE, Cyclic(cyclic=window)])),
-        cues=SWAPPING if rule is CueRule.SWAP else CuePolicy(change=rule, keep_sinks=keep),
+        positions=Positions(
+            stream=draw.choice([*Numbering, Numbering.ABSOLUTE, Cyclic(cyclic=window)]),
+            shot_offset=draw.choice([0, 3]) if can_cut else 0,
+            reference_lead=draw.choice([0, 4, 8]) if references else 0,
+            reference_stride=draw.choice([1, 4]) if references else 1,
+        ),
+        cues=CuePolicy(cut=True) if can_cut else CuePolicy(change=rule, keep_sinks=keep),
         block_limit=BLOCK_LIMIT if rule is CueRule.FULL else None,
+    )
+
+
+def _folding(draw: random.Random) -> Recipe:
+    """A recipe by which what leaves the window is folded: frames of a window that fills as a block ends."""
+    frames, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 3])
+    k, memory = draw.choice([(2, frames), (2, frames), (3, 1)])
+    sinks, lead = draw.choice([0, 1, 2]), draw.choice([None, 1])
+    window = (lead or frames) + draw.randint(1, 4) * frames
+    return Recipe(
+        steps=StepPlan(ladder=tuple(1000 - 1000 * step // steps for step in range(steps)), shift=5.0),
+        blocks=BlockPlan(frames=frames, first_frames=lead),
+        context=Context(
+            level=draw.choice([Level.INPUT, Level.CLEAN, Level.OUTPUT]),
+            window_frames=window,
+            sink_frames=sinks,
+            memory_frames=memory,
+        ),
+        positions=Positions(stream=Numbering.LISTED),
+        memory=MemoryPolicy(on_leave=OnLeave.FOLD, fold_frames=k),
     )
 
 

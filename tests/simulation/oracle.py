@@ -9,6 +9,7 @@ from typing import NamedTuple
 from benchmarks.by_hand import Model, text_of
 from benchmarks.courses import begun_with
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import CueEffect
 from workers.simulated import arithmetic
 
 
@@ -16,7 +17,8 @@ class Turn(NamedTuple):
     """A cue that has its block."""
 
     prompt: str
-    recaches: bool
+    change: CueEffect
+    """What it does beside changing the prompt."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Script:
     """Under which loads its own blocks were begun, as far as they were sent."""
     beginning: bytes = b""
     """The latents that it was given."""
+    image: bytes = b""
+    """Those of the images that it looks at."""
     parent: Script | None = None
     first: int = 0
     """The first block of its own; what comes before is its parent's."""
@@ -71,8 +75,8 @@ class Script:
 
     @property
     def reference(self) -> bytes:
-        """See Course: these streams have none."""
-        raise NotImplementedError
+        """See Course; a fork looks at what its parent does."""
+        return self.image if self.parent is None else self.parent.reference
 
     def script_of(self, block: int) -> Script:
         """Whose block it is."""
@@ -100,10 +104,10 @@ class Script:
         generated = block - self.given_blocks
         return len(self.model.recipe.steps.entries(generated, load)) if generated >= 0 else 0
 
-    def recaches(self, block: int) -> bool:
+    def change(self, block: int) -> CueEffect | None:
         """See Course."""
         turn = self.script_of(block).turns.get(block)
-        return turn is not None and turn.recaches
+        return None if turn is None else turn.change
 
 
 def segments(script: Script) -> Iterator[bytes]:

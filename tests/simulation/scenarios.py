@@ -149,7 +149,8 @@ def varied(made: Scenario, draw: random.Random) -> Scenario:
     here = draw.choice([1, 1, fleet.denoisers])
     fleet = replace(fleet, pages=-(-streams * here // fleet.denoisers) * pages)
     faults = _faults(draw, models, tuple(wishes), has_disk=made.has_disk)
-    renewed = [wish for wish in wishes if models[wish.recipe].recipe.cues.change is not CueRule.SWAP]
+    policies = [models[wish.recipe].recipe.cues for wish in wishes]
+    renewed = [wish for wish, cues in zip(wishes, policies, strict=True) if cues.cut or cues.change is not CueRule.SWAP]
     if renewed and draw.random() < 0.7:
         wish = draw.choice(renewed)
         at = Moment(wish.number, RENEWAL, 0, draw.randrange(8), draw.choice(list(Phase)))
@@ -168,7 +169,8 @@ def _by(draw: random.Random, wish: Wish, model: Model, recipe: int) -> Wish:
     given = frames if frames and may_be_given(model, frames, blocks) else 0
     plan = begun_with(model.recipe, given).blocks
     pictures = model.geometry.divided(plan).pictures(blocks - 1)
-    more = draw.choice([0, 1, 2]) if model.recipe.cues.change is not CueRule.SWAP else 0
+    does_more = model.recipe.cues.cut or model.recipe.cues.change is not CueRule.SWAP
+    more = draw.choice([0, 1, 2]) if does_more else 0
     cues = {*wish.cues, *draw.sample(range(blocks), min(more, blocks))}
     return replace(
         wish,

@@ -134,6 +134,8 @@ class SimulatedProcess:
         """Counts its beginnings, so that what an earlier one had to do is not done by a later one."""
         self._idle_until_s = 0.0
         """It does nothing before: it was stopped."""
+        self._held: deque[tuple[int, Action]] = deque()
+        """What would have been done meanwhile, each with the life that it is of."""
         self._away_until_s = 0.0
         """It is stopped, or cannot be reached, until then."""
         self._link: WorkerLink | None = None
@@ -219,18 +221,29 @@ class SimulatedProcess:
         self._cell.agenda.at(wake_s, lambda: self._start() if self._life == life else None)
 
     def _soon(self, delay_s: float, action: Action) -> None:
-        """Do something later, in this life, and not while the process is stopped."""
-        life, agenda = self._life, self._cell.agenda
+        """Do something later, in this life, and not while the process is stopped: then in its turn, when it goes on."""
+        life = self._life
 
         def act() -> None:
             if self._life != life:
                 return
-            if self._idle_until_s > agenda.now_s:
-                agenda.at(self._idle_until_s, act)
+            if self._held or self._idle_until_s > self._cell.agenda.now_s:
+                self._held.append((life, action))
+                if len(self._held) == 1:
+                    self._cell.agenda.at(self._idle_until_s, self._go_on)
             else:
                 action()
 
-        agenda.after(delay_s, act)
+        self._cell.agenda.after(delay_s, act)
+
+    def _go_on(self) -> None:
+        """Do what has waited for the process to go on, until it is stopped again."""
+        while self._held and self._idle_until_s <= self._cell.agenda.now_s:
+            life, action = self._held.popleft()
+            if self._life == life:
+                action()
+        if self._held:
+            self._cell.agenda.at(self._idle_until_s, self._go_on)
 
     # --- what a worker of a chain does otherwise ----------------------------------------------------------------------
 
@@ -347,7 +360,7 @@ class SimulatedProcess:
 
     def _try_image(self, order: ImageOrder | PrepareStream, patience_s: float) -> None:
         """Do an order, or wait: for an image that is being given, or for the session to be forgotten first."""
-        waits = isinstance(order, Take) and order.image not in self._cell.transit
+        waits = isinstance(order, Take) and order.image not in self.fake.transit
         if (waits and self._cell.agenda.now_s < patience_s) or self._is_being_forgotten(order):
             self._soon(LOOK_S, lambda: self._try_image(order, patience_s))
             return
@@ -361,7 +374,7 @@ class SimulatedProcess:
         if not self._lives_through(jobs, Phase.AFTER):
             return
         if isinstance(order, Give):  # nobody keeps what is not taken
-            self._cell.agenda.after(PATIENCE_S, partial(self._cell.transit.pop, image, None))
+            self._cell.agenda.after(PATIENCE_S, partial(self.fake.transit.pop, image, None))
         self._image_done(image)
         if report is not None:
             self._report(report, jobs)

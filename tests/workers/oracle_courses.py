@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.courses import Course, Known, Op, finished, own_frames
-from benchmarks.places import Standing, standing
+from benchmarks.courses import Course, Known, Op, Sight, finished
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
@@ -88,9 +87,9 @@ class Network:
                 return
             yield latents
 
-    def lane(self, recipe: Recipe) -> Lane:
+    def lane(self) -> Lane:
         """See benchmarks.courses.Forwards."""
-        return Lane(self, recipe)
+        return Lane(self)
 
     def noise(self, seed: int, block: int, frames: int) -> Tensor:
         """See benchmarks.courses.Forwards."""
@@ -117,7 +116,6 @@ class Lane:
     """See benchmarks.courses.LaneOf."""
 
     network: Network
-    recipe: Recipe
     frames: dict[int, dict[int, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     """By latent frame and layer, its k and v [B, tokens, N, D]."""
 
@@ -153,16 +151,14 @@ class Lane:
             del self.frames[frame]
 
     def _inputs(self, op: OfTensors, together: threading.Barrier) -> Inputs:
-        own = own_frames(self.recipe, op.block)
-        places = standing(self.recipe, own, op.reads)
         batch, count, _, rows, _ = op.latents.shape
         rows //= self.network.model.config.patch_size[1]
         return Inputs(
             x_BFCHW=op.latents,
             timestep_BF=torch.full((batch, count), op.timestep),
-            position_BF=torch.tensor([places.queries] * batch),
+            position_BF=torch.tensor([op.sight.places.queries] * batch),
             conditioning=Conditioning(text=op.text),
-            attention=_Pass(self, own, op.reads, places, rows, together),
+            attention=_Pass(self, op.sight, rows, together),
         )
 
 
@@ -171,28 +167,26 @@ class _Pass:
     """The self-attention of one op."""
 
     lane: Lane
-    own: range
-    reads: Sequence[int]
-    places: Standing
+    sight: Sight
     rows: int
     together: threading.Barrier
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
         """Leave the keys and values of the own frames in the lane."""
-        if self.places.read:  # they are stored without their time
+        if self.sight.places.read:  # they are stored without their time
             k_BLND = self.lane.network.made[threading.get_ident(), layer].view(k_BLND.shape)
-        count = len(self.own)
-        for frame, *pair in zip(self.own, k_BLND.chunk(count, 1), v_BLND.chunk(count, 1), strict=True):
+        count = len(self.sight.own)
+        for frame, *pair in zip(self.sight.own, k_BLND.chunk(count, 1), v_BLND.chunk(count, 1), strict=True):
             self.lane.frames.setdefault(frame, {})[layer] = (pair[0], pair[1])
         self.together.wait()
 
     def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
         """What the own frames see of all that is read."""
         self.store(layer, k_BLND, v_BLND)
-        pairs = [self.lane.frames[frame][layer] for frame in self.reads]
+        pairs = [self.lane.frames[frame][layer] for frame in self.sight.reads]
         keys = [k for k, _ in pairs]
-        if self.places.read:
-            keys = [turned(k, place, self.rows) for k, place in zip(keys, self.places.read, strict=True)]
+        if self.sight.places.read:
+            keys = [turned(k, place, self.rows) for k, place in zip(keys, self.sight.places.read, strict=True)]
         return sdpa(q_BLND, torch.cat(keys, 1), torch.cat([v for _, v in pairs], 1))
 
 

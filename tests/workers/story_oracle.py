@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.stories import Story, again, read_in, shots_of
+from benchmarks.stories import Story, again, read_in, told
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.recipe import Recipe
 from tests.workers.oracle import NoiseFn, clean, noised
@@ -39,10 +39,11 @@ class StoryLanes(UnturnedLanes):
     def places(self, own: Sequence[int], seen: Sequence[int]) -> dict[int, int]:
         """Where each frame that is read stands."""
         assert self.recipe is not None
-        numbers = shots_of(self.recipe, seen, self.story)
+        now = told(self.story)
         is_listed = self.recipe.positions.plain() == "listed"
         at = {frame: place for place, frame in enumerate(sorted(seen))} if is_listed else {each: each for each in seen}
-        return {frame: at[frame] + self.recipe.positions.shot_offset * numbers[frame] for frame in seen}
+        offset = self.recipe.positions.shot_offset
+        return {frame: at[frame] + offset * now.shot_of(self.recipe, frame) for frame in seen}
 
 
 def story_lanes(model: Denoiser, recipe: Recipe, story: Story = ()) -> StoryLanes:

@@ -46,8 +46,9 @@ def forward_work(op: Op, session: Session, worker: Worker, folds: tuple[FoldWork
     table, steps = session.place.tables[lane], session.steps(block)
     renewal = session.renewal(op)
     frames = () if renewal is None else renewal.reads(block)
-    places = scenes.places(session, block)
-    if renewal is not None:
+    if renewal is None:
+        places = scenes.places(session, block, table.window_at(block))
+    else:
         places = graph.recipe.positions.of(renewal.window, block, frames)
     pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(

@@ -104,7 +104,7 @@ class Positions:
             case Numbering.ABSOLUTE if self.reference_lead:
                 return self._running(window, own, frames or window.frames(block))
             case Numbering.ABSOLUTE:
-                further = self.shot_offset * window.shot_of(block) if self.shot_offset else before
+                further = self.shot_offset * window.shelf.shot_of(block) if self.shot_offset else before
                 fixed = tuple(range(own.start + further, own.stop + further))
             case Cyclic(cyclic=period):
                 fixed = tuple([frame % period for frame in own])
@@ -112,7 +112,7 @@ class Positions:
                 place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
                 if self.shot_offset:
                     block_of = window.blocks.block_of
-                    place = {at: place[at] + self.shot_offset * window.shot_of(block_of(at)) for at in place}
+                    place = {at: place[at] + self.shot_offset * window.shelf.shot_of(block_of(at)) for at in place}
                 by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
                 return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
         return Places(fixed, fixed, ())

@@ -16,6 +16,7 @@ from longtake.core.recipe.memory import DROPPING, MemoryPolicy
 from longtake.core.recipe.parts import PARTS
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.renewals import Renewing
+from longtake.core.recipe.shelf import Shelf
 from longtake.core.recipe.shots import Shots
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
@@ -101,7 +102,7 @@ class Recipe:
             blocks=self.blocks,
             size=size,
             sinks=sinks,
-            shelf=shelf,
+            shelf=Shelf(blocks=self.blocks, sinks=sinks, slots=shelf),
             ring=ring,
             behind=0 if joint is None or ring is None else (joint.live - 1) * self.blocks.frames,
             is_renewed=is_renewed,

@@ -8,10 +8,10 @@ ascending order are the canonical order in which keys are presented to attention
 for bit it is not (floating-point sums are not associative).
 
 Where a cue may cut (shots.py), a shelf comes between sinks and window: sinks, shelf, ring. Which frames are on the
-shelf, and from which on the window is in sight, is that of one shot, and so is a `Window` then: `of_shot`. The ring
-begins anew with each shot, as it does with a stream. The slots of the shelf are taken in the order of the frames. A
-frame that is in sight in two such windows may lie in different slots, so pages change slots where one follows the other
-(pages.py); and not all slots before the last one are read.
+shelf (shelf.py), and from which on the window is in sight, is that of one shot, and so is a `Window` then: `of_shot`.
+The ring begins anew with each shot, as it does with a stream. A frame that is in sight in two such windows may lie in
+different slots, so pages change slots where one follows the other (pages.py); and not all slots before the last one are
+read.
 
 Where blocks step together (joint.py), older ones still read what has left the window of the newest. Then a lane keeps
 so many frames more: the ring of its slots is longer, and the order in which keys are presented is that of the window
@@ -31,7 +31,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.shots import FIRST, Pin, Shot
+from longtake.core.recipe.shelf import Shelf
+from longtake.core.recipe.shots import Shot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +54,8 @@ class Window:
     """Whether what was sealed may be written anew, sinks and all (recipe/renewals.py)."""
     memory: int = 0
     """How many of the sinks' slots hold what was folded."""
-    shelf: int = 0
-    """Slots for the first blocks of shots."""
-    shot: Shot = FIRST
-    """The shot whose blocks it is for."""
-    has_left: bool = False
-    """Whether the first block of the shot has left the window, and is on the shelf."""
+    shelf: Shelf
+    """What is in sight of shots, for blocks of one of them."""
     references: int = 0
     """Frames of the reference, which every block reads; 0 where a stream may be cut."""
 
@@ -93,35 +90,17 @@ class Window:
     @property
     def has_gaps(self) -> bool:
         """Whether what a block reads need not be the first slots: there is a shelf, or the stream was cut."""
-        return self.shelf > 0 or not self.shot.is_first
+        return self.shelf.slots > 0 or not self.shelf.shot.is_first
 
     def of_shot(self, shot: Shot, block: int) -> Window:
         """The same window for a block of a shot."""
-        return replace(self, shot=shot, has_left=False).at(block)
+        oldest = 0 if self.ring is None else self.blocks.own(block).stop - self.ring
+        shelf = self.shelf.of(shot, oldest)
+        return self if shelf is self.shelf else replace(self, shelf=shelf)
 
     def at(self, block: int) -> Window:
         """The same for another block of the shot that it is for."""
-        first, blocks = self.shot.first, self.blocks
-        if not self.shelf or self.ring is None:
-            return self
-        is_gone = blocks.first_frame(first) < blocks.own(block).stop - self.ring
-        has_left = is_gone and blocks.own(first).stop > self.sinks
-        return self if has_left == self.has_left else replace(self, has_left=has_left)
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """The first blocks that are on the shelf."""
-        return self.shot.pinned(self.shelf // self.blocks.frames, own=self.has_left)
-
-    @property
-    def shelved(self) -> list[int]:
-        """The frames that are on the shelf, ascending: in the order of its slots."""
-        own = self.blocks.own
-        return sorted(frame for pin in self.pins for frame in own(pin.block) if frame >= self.sinks)
-
-    def shot_of(self, block: int) -> int:
-        """The number of the shot that a block belongs to which is in sight, or is committed anew."""
-        return self.shot.number_of(block, self.shelf // self.blocks.frames)
+        return self.of_shot(self.shelf.shot, block)
 
     def count(self, block: int) -> int:
         """How many frames, and so pages, `block` reads."""
@@ -138,14 +117,14 @@ class Window:
         end, oldest = self.blocks.own(block).stop, self.oldest(block)
         sinks, before = self.sink_frames, self.reference_frames
         if self.has_gaps:
-            return tuple(sorted({*sinks[:end], *self.shelved, *range(oldest, end)}))
+            return tuple(sorted({*sinks[:end], *self.shelf.frames, *range(oldest, end)}))
         seen = tuple(range(sinks.start, end)) if oldest <= sinks.stop else (*sinks, *range(oldest, end))
         return (*before, *seen) if before else seen
 
     def oldest(self, block: int) -> int:
         """The oldest frame that `block` attends to, sinks left out."""
         end = self.blocks.own(block).stop
-        last_sink = max(self.sinks_from + self.sinks, self.blocks.first_frame(self.shot.first))
+        last_sink = max(self.sinks_from + self.sinks, self.shelf.begin)
         return last_sink if self.ring is None else max(last_sink, end - self.ring)
 
     def slot(self, frame: int) -> int:
@@ -155,7 +134,7 @@ class Window:
         if frame < self.sinks_from + self.sinks or self.ring is None:
             return self.references + frame - self.sinks_from
         if self.has_gaps:
-            return self._slot_beside_shots(frame, self.shelved)
+            return self._slot_beside_shots(frame, self.shelf.frames)
         return self.references + self.sinks + (frame - self.sinks) % (self.ring + self.behind)
 
     def _slot_beside_shots(self, frame: int, shelved: list[int]) -> int:
@@ -163,8 +142,8 @@ class Window:
         assert self.ring is not None
         if frame in shelved:
             return self.sinks + shelved.index(frame)
-        origin = max(self.sinks, self.blocks.first_frame(self.shot.first))
-        return self.sinks + self.shelf + (frame - origin) % self.ring
+        origin = max(self.sinks, self.shelf.begin)
+        return self.sinks + self.shelf.slots + (frame - origin) % self.ring
 
     def order(self, frame: int) -> int:
         """Where the keys of `frame` come in the canonical order, among all that a block reads."""

@@ -135,8 +135,12 @@ class Prompts:
         return stale
 
     def _past(self, block: int) -> list[Turn]:
-        current = self.turn_at(block)
-        return [turn for turn in self.turns if turn.block < current.block]
+        """Those that neither the block nor a later one reads.
+
+        None if that of the block was dropped: it may be, where the block is committed anew with a later prompt.
+        """
+        begun = [turn.block for turn in self.turns if turn.block <= block]
+        return [turn for turn in self.turns if begun and turn.block < max(begun)]
 
     def send_to(self, worker: WorkerId, version: int) -> bool:
         """Note that an op of this version goes to `worker`; returns whether the text must go along."""

@@ -20,10 +20,12 @@ def window(session: Session, block: int) -> Window:
     return session.graph.window.of_shot(session.story.at(block), block)
 
 
-def places(session: Session, block: int) -> Places:
-    """Where the frames that a block reads stand on the time axis."""
+def places(session: Session, block: int, seen: Window) -> Places:
+    """Where the frames stand in time that a block reads whose lane has this window now: its sinks may have moved."""
     graph = session.graph
-    return graph.recipe.positions.of(window(session, block), block) if graph.shots.can_cut else graph.places(block)
+    if graph.shots.can_cut:
+        return graph.recipe.positions.of(window(session, block), block)
+    return graph.places(block) if seen is graph.window else graph.recipe.positions.of(seen, block)
 
 
 def pages_read(session: Session, op: Op) -> int:

@@ -17,7 +17,7 @@ from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import Back, CueChange, CueEffect, CuePolicy
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.window import Window
+from longtake.core.recipe.shelf import Shelf
 from tests.cluster.cell.all_at_once import PROMPTS, all_at_once, cued
 from tests.cluster.cell.world import Hashes
 from tests.samples import first
@@ -140,7 +140,7 @@ async def test_an_offset_of_none_is_another_stream_than_one_of_some(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever ignores the offset is not the oracle."""
-    monkeypatch.setattr(Window, "shot_of", lambda *_: 0)
+    monkeypatch.setattr(Shelf, "shot_of", lambda *_: 0)
     hashes = await served(model, {"shot": RECIPES["shot"], "sinks-and-shot": RECIPES["sinks-and-shot"]})
     assert hashes.of("shot") == right(model, RECIPES["shot"])
     assert hashes.of("sinks-and-shot") != right(model, RECIPES["sinks-and-shot"])

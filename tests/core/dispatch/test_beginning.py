@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import Dispatch, Refused
+from longtake.core.effects import Dispatch, Refused, Trim
 from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.events import CueRequest, Open
@@ -66,6 +66,17 @@ def test_nothing_that_is_given_is_denoised_and_every_lane_commits_it_at_zero(lev
     assert {work.step for work in usual if work.kind is Kind.DENOISE} == set(range(graph.step_count))
     assert cell.closed[session].ending is Ending.COMPLETED
     assert cell.segments[session] == list(range(cell.closed[session].segments)), "what is given is shown as well"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_was_given_is_never_dropped_however_far_a_stream_goes(level: Level) -> None:
+    """Nothing makes it again, so an export, a fork or the next server must find it."""
+    cell = Cell(recipe(level, steps=2))
+    session = cell.open("s", given=7, pictures=400)
+    cell.run()
+    given, trims = cell.graph_of(session).given_blocks, effects_of(cell, Trim)
+    assert given == 3 and trims[-1].floors[-1] > 2 * given, "everything else of that time is dropped"
+    assert all(trim.sinks >= given for trim in trims)
 
 
 def test_a_hybrid_start_commits_x0_of_its_blocks_in_every_lane_and_later_ones_as_ever() -> None:

@@ -158,6 +158,8 @@ RECACHED = {
     "none, sinks": recipe(Level.OUTPUT, sinks=2, steps=2),
     "none, listed": altered(recipe(Level.INPUT, steps=2), positions=Positions(stream=Numbering.LISTED)),
     "ahead": altered(recipe(Level.CLEAN)),
+    "ahead, moved": recaching(CueRule.JOINT, sinks=3, keep=False, window=12),
+    "ahead, window, moved": recaching(CueRule.WINDOW, Level.OUTPUT, sinks=3, keep=False, window=12),
     "window": recaching(CueRule.WINDOW, Level.OUTPUT, steps=2),
     "window, kept": recaching(CueRule.WINDOW, sinks=3, keep=True, window=12),
     "joint, moved": recaching(CueRule.JOINT, sinks=3, keep=False, window=12),
@@ -170,7 +172,7 @@ RECACHED = {
 @pytest.mark.parametrize("seed", first(1, range(2)))
 @pytest.mark.parametrize("name", RECACHED)
 def test_cues_forks_moves_and_losses_leave_it_as_it_is(name: str, seed: int) -> None:
-    changes = AHEAD if name == "ahead" else {}
+    changes = AHEAD if name.startswith("ahead") else {}
     storm = CueStorm(seed, with_reference(RECACHED[name], 1 + seed % 2, **changes))
     storm.run(260)
     assert any(work.block == REFERENCE for work in forwards_of(storm.cell))

@@ -7,12 +7,17 @@ from contextlib import nullcontext
 import pytest
 
 from longtake.core.effects import Refused, RequestRefused
-from longtake.core.errors import Lack
+from longtake.core.errors import InternalFault, Lack
 from longtake.core.events import Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.pages import PagePool
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueChange, CueRule
 from longtake.core.recipe.ops import Kind
+from longtake.core.sessions import renewing
+from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.scenes import Rebuild
+from longtake.core.sessions.session import Session
 from longtake.core.work import FromLatent, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry
@@ -153,6 +158,47 @@ def test_what_sinks_that_have_moved_are_made_of_is_kept_for_as_long_as_they_are_
     cell.lose(session.place.lanes[0])
     cell.settle()
     cell.check_empty()
+
+
+def test_everything_is_made_anew_though_the_first_prompts_are_long_forgotten() -> None:
+    """Where a step starts from noise nothing is kept of what was before it, but the seed."""
+    cell = ImageCell(recaching(CueRule.FULL, Level.INPUT, steps=1, window=4), pages=4000)
+    cell.open("s", pictures=geometry().first_picture(BLOCKS), window=2)
+    ask(cell, S, "second", 2, CueChange.SWAP)
+    while cell.session("s").emitted < 10:
+        cell.settle(acknowledge=False)
+        cell.acknowledge(S)
+    assert [turn.block for turn in cell.session("s").prompts.turns] == [2]
+    ask(cell, S, "third", None)
+    cell.settle()
+    assert [work.conditioning.version for work in forwards_of(cell) if not work.block] == [0, 2]
+    cell.check_empty()
+
+
+@pytest.mark.parametrize("rule", [CueRule.WINDOW, CueRule.JOINT])
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_sinks_that_were_not_there_yet_when_the_others_were_renewed_are_made_again_as_they_were(
+    rule: CueRule, is_broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cue recaches before block 1, the last sinks are of block 1: later all are read, and of no recache is more."""
+    if is_broken:
+        plan = renewing.rebuild
+
+        def shorter(session: Session, lane: int, retention: Retention) -> Rebuild:
+            made = plan(session, lane, retention)
+            return Rebuild(made.lead[:1], made.body)
+
+        monkeypatch.setattr(renewing, "rebuild", shorter)
+    cell = ImageCell(recaching(rule, sinks=6, keep=True, window=12), pages=4000)
+    cell.open("s", pictures=geometry().first_picture(30))
+    ask(cell, S, "early", 1)
+    while cell.session("s").emitted < 18:
+        cell.settle(acknowledge=False)
+        cell.acknowledge(S)
+    cell.lose(cell.session("s").place.lanes[0])
+    with pytest.raises(InternalFault, match="read before it was written") if is_broken else nullcontext():
+        cell.settle()
+        cell.check_empty()
 
 
 def test_a_lane_that_is_not_renewed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

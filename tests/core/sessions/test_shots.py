@@ -147,7 +147,7 @@ def test_a_lane_that_is_lost_comes_back_from_first_blocks_and_its_window(name: s
 def twice(window: Window, block: int) -> tuple[int, ...]:
     """What a block reads, if what is on the shelf were read in the window as well."""
     end = window.blocks.own(block).stop
-    return (*window.shelved, *range(max(0, end - (window.ring or 0)), end))
+    return (*window.shelf.frames, *range(max(0, end - (window.ring or 0)), end))
 
 
 BROKEN: dict[str, tuple[str, str, object, str]] = {
@@ -165,7 +165,7 @@ BROKEN: dict[str, tuple[str, str, object, str]] = {
         "one shot", "longtake.core.recipe.window.Window.frames", lambda self, block: twice(self, block), "reads"
     ),
     "the offset is ignored": (
-        "sinks and a shot", "longtake.core.recipe.window.Window.shot_of", lambda self, block: 0, "queries"
+        "sinks and a shot", "longtake.core.recipe.shelf.Shelf.shot_of", lambda self, block: 0, "queries"
     ),
     "what comes back is not made anew": (
         "one shot", "longtake.core.sessions.renewing.due", lambda session, lane, block: None, "should read"

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.places import standing
 from benchmarks.recaches import Recached, read_by, recached
-from benchmarks.stories import again, read_in, standing_in
+from benchmarks.stories import again, read_in, told
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
@@ -263,7 +263,7 @@ class Contents:
         own = graph.blocks.own(work.block) if work.block >= 0 else read_by(graph.recipe, -1, [])
         right = standing(graph.recipe, own, seen)
         if graph.recipe.cues.cut:
-            right = standing_in(graph.recipe, own, seen, self.story(work.session, 1 << 60))
+            right = told(self.story(work.session, 1 << 60)).standing(graph.recipe, own, seen)
         name = f"{work.kind}({work.step}, {work.block})"
         assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
         assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
