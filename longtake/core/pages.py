@@ -314,8 +314,7 @@ class PagePool:
         distinct = set(unmapped)
         if len(distinct) != len(unmapped) or not distinct.isdisjoint(counted):
             raise InternalFault("a page is free or spare twice, or mapped as well")
-        there = distinct.union(counted)
-        if len(there) != self.size or not there.issuperset(range(self.size)):
+        if distinct.union(counted) != set(range(self.size)):
             raise InternalFault("a page is neither free nor spare nor mapped")
 
     def _take(self, count: int) -> tuple[PageId, ...]:

@@ -74,7 +74,6 @@ from longtake.core.work import (
     WorkerId,
 )
 from tests.cluster.cell.world import PortsKept, expected_hashes
-from tests.samples import first
 from tests.workers.model_dir import model_info, write_model
 from workers.link.dial import WorkerLink
 from workers.messages import Shutdown
@@ -312,7 +311,7 @@ async def wanders(model: Path, kind: Literal["in-process", "subprocess"], device
     return shown
 
 
-@pytest.mark.parametrize("kind", first(1, ["in-process", "subprocess"]))
+@pytest.mark.parametrize("kind", ["in-process", pytest.param("subprocess", marks=pytest.mark.slow)])
 async def test_a_stream_whose_lanes_and_slot_wander_is_the_oracles(
     model: Path, stayed: list[tuple[str, bytes]], kind: Literal["in-process", "subprocess"]
 ) -> None:
