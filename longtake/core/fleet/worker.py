@@ -208,7 +208,7 @@ class Worker:
         here = [
             session
             for session in sessions
-            if self.id in session.place.workers
+            if session.place.has_on(self.id)
             and (session.id in self.sessions or session.state is not State.CLOSING)  # else: before it joined again
         ]
         ids = {session.id for session in here}

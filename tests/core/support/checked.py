@@ -231,12 +231,12 @@ class CheckedCell:
     @property
     def there(self) -> list[SessionId]:
         """The sessions that the scheduler has, in the order they were opened."""
-        return [view.session for view in self.scheduler.sessions()]
+        return list(self.scheduler.cell.sessions)
 
     @property
     def records(self) -> list[Session]:
         """Those of all sessions, in the order they were opened."""
-        return [self.session(name) for name in self.there]
+        return list(self.scheduler.cell.sessions.values())
 
     @property
     def fleet(self) -> list[Worker]:

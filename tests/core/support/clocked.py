@@ -107,7 +107,7 @@ class Clocked:
     @property
     def there(self) -> list[str]:
         """The sessions, in the order in which they were opened."""
-        return [view.session for view in self.scheduler.sessions()]
+        return list(self.scheduler.cell.sessions)
 
     def open(self, name: str, pace: Pace = Pace.REALTIME, window: int = 4, given: int = 0) -> Problem | None:
         """Why a stream is refused; None if it is let in, or waits. `given` are latent frames that are given."""
