@@ -104,7 +104,7 @@ class HashedLane:
                 for frame, left in zip(op.sight.own, arithmetic.left_by(value, op.sight.places.keys), strict=True):
                     self.frames[frame][layer] = left.tobytes()
             values = [
-                arithmetic.leaving(value, self._seen(op, layer), op.sight.places.read)
+                arithmetic.leaving(value, self._seen(op, layer), op.sight.places.read, op.sight.places.weights)
                 for op, value in zip(ops, values, strict=True)
             ]
         return values

@@ -6,11 +6,13 @@ attention): what a block reads, put in the order of time and counted from 0; key
 The reference's frames are -r .. -1. It is the oldest of all; with a lead (Knot Forcing, arXiv 2512.21734, "running
 ahead") it stands at the first of the places lead, lead + stride, lead + 2 stride, … that no frame which is read has
 reached.
+
+With a slope, the logits of attention depend on the distance as well (FAR, arXiv 2503.19325, "FlexRoPE").
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from longtake.core.recipe.recipe import Recipe
@@ -25,6 +27,8 @@ class Standing(NamedTuple):
     """Of the same, as their keys are stored."""
     read: list[int]
     """Of each frame that is read, in the order of reading; empty if keys are stored with their time."""
+    weights: Sequence[Sequence[float]] = ()
+    """What the logits of each own frame are changed by, for each frame that is read; empty: by nothing."""
 
 
 def running(recipe: Recipe) -> tuple[int, int]:
@@ -40,15 +44,33 @@ def standing(recipe: Recipe, own: Sequence[int], seen: Sequence[int]) -> Standin
             ahead = lead
             while ahead <= max(seen):
                 ahead += stride
-            place = {frame: frame if frame >= 0 else ahead + count + frame for frame in seen}
-            return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen])
+            return turned(recipe, own, seen, {frame: frame if frame >= 0 else ahead + count + frame for frame in seen})
         case "absolute":
-            return Standing([count + frame for frame in own], [count + frame for frame in own], [])
+            return written(recipe, own, seen, {frame: count + frame for frame in seen})
         case {"cyclic": int(period)}:
-            fixed = [frame - frame // period * period for frame in own]
-            return Standing(fixed, fixed, [])
+            return written(recipe, own, seen, {frame: frame - frame // period * period for frame in seen})
         case "listed":
             in_time = sorted(seen)  # sinks are the oldest of all
-            return Standing([*map(in_time.index, own)], [0 for _ in own], [*map(in_time.index, seen)])
+            return turned(recipe, own, seen, {frame: in_time.index(frame) for frame in seen})
         case other:
             raise NotImplementedError(f"nobody has written down what {other} means")
+
+
+def written(recipe: Recipe, own: Sequence[int], seen: Sequence[int], place: Mapping[int, int]) -> Standing:
+    """What a block works with whose frames stand there, and whose keys are stored with their time."""
+    fixed = [place[frame] for frame in own]
+    return Standing(fixed, fixed, [], _weights(recipe, own, seen, place))
+
+
+def turned(recipe: Recipe, own: Sequence[int], seen: Sequence[int], place: Mapping[int, int]) -> Standing:
+    """The same if keys are turned as they are read."""
+    weights = _weights(recipe, own, seen, place)
+    return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen], weights)
+
+
+def _weights(
+    recipe: Recipe, own: Sequence[int], seen: Sequence[int], place: Mapping[int, int]
+) -> Sequence[Sequence[float]]:
+    """FlexRoPE: the logit of query i and key j gets slope (j - i), where i and j are the places of their frames."""
+    slope = recipe.positions.slope
+    return [[slope * (place[j] - place[i]) for j in seen] for i in own] if slope else ()

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.places import Standing, standing
+from benchmarks.places import Standing, standing, turned, written
 from benchmarks.recaches import Recached
 from longtake.core.recipe.cues import Back, CueChange, CueEffect
 from longtake.core.recipe.recipe import Recipe
@@ -95,10 +95,9 @@ class Scene:
             return standing(recipe, own, seen)
         further = {frame: offset * self.shot_of(recipe, frame) for frame in [*seen, *own]}
         if places == "absolute":
-            fixed = [frame + further[frame] for frame in own]
-            return Standing(fixed, fixed, [])
+            return written(recipe, own, seen, {frame: frame + further[frame] for frame in seen})
         place = {frame: number + further[frame] for number, frame in enumerate(sorted(seen))}
-        return Standing([place[frame] for frame in own], [0 for _ in own], [place[frame] for frame in seen])
+        return turned(recipe, own, seen, place)
 
     def shot_of(self, recipe: Recipe, frame: int) -> int:
         """The number of the shot that a frame belongs to."""

@@ -15,6 +15,7 @@ from benchmarks.gpu.spans import Spans, summary
 from benchmarks.process_use import own_rss_bytes
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Chain, Kind
+from longtake.core.recipe.positions import Bias
 from longtake.core.work import (
     ConditioningRef,
     DispatchNumber,
@@ -136,6 +137,7 @@ class Stream:
             positions=places.queries,
             key_positions=places.keys,
             read_turns=places.read,
+            bias=Bias(self._graph.recipe.positions.slope, places.seen),
             noise=NoiseKey(seed=1, block=block),
             conditioning=ConditioningRef(session=_SESSION, version=0),
             input=source,

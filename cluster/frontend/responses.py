@@ -257,6 +257,7 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         reference_frames=recipe.context.reference_frames,
         reference_lead=recipe.positions.reference_lead,
         reference_stride=recipe.positions.reference_stride if recipe.positions.reference_lead else 0,
+        slope=recipe.positions.slope,
     )
 
 

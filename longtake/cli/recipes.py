@@ -138,7 +138,7 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
         f"level {of.level.value}{_lag(of)}, blocks of {of.blocks.frames}{first}, window {window}, "
-        f"{of.sink_frames} sinks{_memory(of)}{_looks(of)}",
+        f"{of.sink_frames} sinks{_memory(of)}{_looks(of)}{_slope(of)}",
         *([f"blocks take {lists}"] if lists else []),
         f"cues   {of.cues.change.value}{_SINKS[of.cues.keep_sinks]}{_shots(of)}",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
@@ -153,6 +153,11 @@ def _looks(of: Recipe) -> str:
     count, lead = of.context.reference_frames, of.positions.reference_lead
     ahead = f" that run ahead from {lead} by {of.positions.reference_stride}" if lead else ""
     return f", {count} references{ahead}" if count else ""
+
+
+def _slope(of: Recipe) -> str:
+    """How distance counts, if it does."""
+    return f", {of.positions.slope:g} less for each frame of distance" if of.positions.slope else ""
 
 
 _SINKS = {None: "", True: ", sinks stay", False: ", sinks move"}

@@ -99,20 +99,15 @@ class PageTable:
         return self._state_at(block).window
 
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
-        """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
+        """Of what there is for each page that `block` would read, in canonical order, what belongs to those it does."""
         if not by_slot or not self._lacks(block):
             return by_slot
-        window, _, written = self._state_at(block)
-        if written is not None:
-            frames = sorted(window.frames(block), key=window.slot)
-            return tuple(each for frame, each in zip(frames, by_slot, strict=True) if frame in written)
-        return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
+        window = self.window if self.written is None else self._state_at(block).window
+        frames, there = sorted(window.frames(block), key=window.order), set(self._written(block))
+        return tuple(each for frame, each in zip(frames, by_slot, strict=True) if frame in there)
 
     def of(self, frames: Iterable[int], block: int) -> Pages:
-        """What `block`, which is past, names that reads these frames, its own among them; no block after it is begun.
-
-        They lie in different slots.
-        """
+        """What `block`, the last one begun, names that reads these frames, of different slots, its own among them."""
         reads = tuple(self.pages[slot] for slot in self.window.in_order(frames))
         return Pages(reads=reads, writes=tuple(self.pages[slot] for slot in self.window.own_slots(block)))
 

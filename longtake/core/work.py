@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NamedTuple, NewType
 
 from longtake.core.recipe.ops import Kind, Op, Returns, Times
+from longtake.core.recipe.positions import NO_BIAS, Bias
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
@@ -250,6 +251,8 @@ class ForwardWork:
     read_turns: tuple[int, ...] = ()
     """Where the keys of each page in `pages.reads`, which are stored without their time, stand on the time axis when
     this op reads them. Empty: they are stored with it."""
+    bias: Bias = NO_BIAS
+    """What is added to the logits of its attention; the queries of a frame stand where `positions` says."""
     folds: tuple[FoldWork, ...] = ()
     """What is done in its lane before the forward, in this order, and once however often that is tried."""
 

@@ -551,7 +551,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ..., recipes: _Optional[_Iterable[_Union[NamedRecipe, _Mapping]]] = ..., max_given_pictures: _Optional[int] = ...) -> None: ...
 
 class NamedRecipe(_message.Message):
-    __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures")
+    __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures", "max_given_pictures")
     NAME_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_COST_FIELD_NUMBER: _ClassVar[int]
@@ -560,6 +560,7 @@ class NamedRecipe(_message.Message):
     PROVEN_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
     BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_GIVEN_PICTURES_FIELD_NUMBER: _ClassVar[int]
     name: str
     recipe: Recipe
     relative_cost: float
@@ -568,7 +569,8 @@ class NamedRecipe(_message.Message):
     proven: bool
     first_block_pictures: int
     block_pictures: int
-    def __init__(self, name: _Optional[str] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., relative_cost: _Optional[float] = ..., latency_s: _Optional[float] = ..., help: _Optional[str] = ..., proven: _Optional[bool] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ...) -> None: ...
+    max_given_pictures: int
+    def __init__(self, name: _Optional[str] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., relative_cost: _Optional[float] = ..., latency_s: _Optional[float] = ..., help: _Optional[str] = ..., proven: _Optional[bool] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., max_given_pictures: _Optional[int] = ...) -> None: ...
 
 class WordGroup(_message.Message):
     __slots__ = ("name", "words")
@@ -579,7 +581,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "cut", "shot_frames", "shot_offset", "memory_frames", "fold_frames", "usual_steps", "first_steps", "first_blocks", "shed", "reference_frames", "reference_lead", "reference_stride")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "cue_rule", "keep_sinks", "cut", "shot_frames", "shot_offset", "memory_frames", "fold_frames", "usual_steps", "first_steps", "first_blocks", "shed", "reference_frames", "reference_lead", "reference_stride", "slope")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -606,6 +608,7 @@ class Recipe(_message.Message):
     REFERENCE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_LEAD_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    SLOPE_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -632,7 +635,8 @@ class Recipe(_message.Message):
     reference_frames: int
     reference_lead: int
     reference_stride: int
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., cut: _Optional[bool] = ..., shot_frames: _Optional[int] = ..., shot_offset: _Optional[int] = ..., memory_frames: _Optional[int] = ..., fold_frames: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ..., reference_frames: _Optional[int] = ..., reference_lead: _Optional[int] = ..., reference_stride: _Optional[int] = ...) -> None: ...
+    slope: float
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., cue_rule: _Optional[_Union[CueRule, str]] = ..., keep_sinks: _Optional[bool] = ..., cut: _Optional[bool] = ..., shot_frames: _Optional[int] = ..., shot_offset: _Optional[int] = ..., memory_frames: _Optional[int] = ..., fold_frames: _Optional[int] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ..., reference_frames: _Optional[int] = ..., reference_lead: _Optional[int] = ..., reference_stride: _Optional[int] = ..., slope: _Optional[float] = ...) -> None: ...
 
 class StepList(_message.Message):
     __slots__ = ("steps",)

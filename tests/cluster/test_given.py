@@ -27,7 +27,7 @@ from longtake.core.work import Continuity, CueId, Fork, SessionId
 from tests.cluster.cell.world import Hashes
 from tests.cluster.kept_cell import OTHER, PROMPT, cell, outlives_a_kill
 from tests.samples import first
-from tests.workers.given_pictures import encoded, moving_ball, png
+from tests.workers.given_pictures import encoded, latents_of, moving_ball, png
 from tests.workers.model_dir import model_info, write_model, write_model_that_encodes
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
@@ -61,7 +61,7 @@ def expected(model: Path, count: int, blocks: int, seed: int, prompts: dict[int,
     recipe, geometry = replace(info.recipe, blocks=plan), info.geometry.divided(plan)
     encoder = weights.load_encoder(model, info, Compute())
     assert encoder is not None
-    latents_FCHW = PictureEncoder(encoder, LatentFormat.of(info), geometry).latents(PICTURES[:count])
+    latents_FCHW = latents_of(PictureEncoder(encoder, LatentFormat.of(info), geometry), PICTURES[:count])
     given = [latents_FCHW[plan.own(block).start : plan.own(block).stop][None] for block in range(plan.block_of(frames))]
     denoiser, text = weights.load_denoiser(model, info, Compute()), load_text_encoder(model, info, Compute())
     made = generate_from(

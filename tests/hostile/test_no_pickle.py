@@ -241,7 +241,7 @@ def test_a_folder_of_profiles(tmp_path: Path, bomb: Bomb) -> None:
     numerics = Numerics(kernels=Kernels(torch_version="2", device="AVX512", dtype="float32"), digest="d")
     key = ProfileKey(
         model_digest="m", layers="0-1", compute=Compute(), numerics=numerics, tokens_per_block=1, window_pages=1,
-        turns_reads=False, first_frames=3, max_batch=1,
+        turns_reads=False, adds_bias=False, first_frames=3, max_batch=1,
     )  # fmt: skip
     measured = BatchProfile(forward_s={1: 0.1}, limit=1, inexact=None, mixes_kinds=False)
     for payload in (*payloads(bomb), b"[" * 100_000):

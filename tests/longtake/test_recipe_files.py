@@ -79,6 +79,14 @@ def test_check_says_what_becomes_of_frames_that_leave(capsys: pytest.CaptureFixt
     assert "memory.fold_frames = 4 with context.memory_frames = 2 contradicts blocks.frames = 2" in told
 
 
+def test_check_says_how_distance_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = (ROOT / "longtake/recipes/clean.toml").read_text()
+    assert run(["recipe", "check", str(written(tmp_path, text + "\n[positions]\nslope = 0.1\n"))]) == 0
+    assert "0 sinks, 0.1 less for each frame of distance\n" in capsys.readouterr().out
+    assert run(["recipe", "check", str(written(tmp_path, text + "\n[positions]\nslope = 11\n"))]) == 2
+    assert "positions.slope" in (told := capsys.readouterr().err) and "a number from 0 to 10" in told
+
+
 def test_check_names_the_lists_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
     told = {}
     for name in ("asd", "causal-forcing-pp", "clean"):

@@ -1,5 +1,6 @@
 """Scenarios whose cells serve recipes of every mechanism: step lists, blocks that step together, recaches, places,
-noise in the context, a clean start, stories with cuts, references, folds; and streams that begin with what is given.
+noise in the context, a clean start, stories with cuts, references, folds, a slope;
+and streams that begin with what is given.
 """
 
 from __future__ import annotations
@@ -29,9 +30,17 @@ def any_recipe(draw: random.Random) -> Recipe:
     """A recipe; what contradicts itself is drawn again."""
     while True:
         try:
-            return _folding(draw) if draw.random() < FOLDING else _recipe(draw)
+            return _sloped(_folding(draw) if draw.random() < FOLDING else _recipe(draw))
         except (Contradiction, InvalidField):
             continue
+
+
+def _sloped(made: Recipe) -> Recipe:
+    """One in two with a slope, of those that may have one."""
+    try:
+        return replace(made, positions=replace(made.positions, slope=0.1 if made.window.size % 2 else 0.0))
+    except Contradiction:
+        return made
 
 
 def _recipe(draw: random.Random) -> Recipe:

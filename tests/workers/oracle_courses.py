@@ -21,9 +21,10 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from tests.workers.oracle import clean, noised
 from tests.workers.oracle_memory import compressed, there_and_back
+from tests.workers.oracle_slope import weighed
 from tests.workers.unturned import turned
 from workers.denoise.noise import normal
-from workers.models.api import Conditioning, Inputs, TextKV, sdpa
+from workers.models.api import Conditioning, Inputs, TextKV
 from workers.models.wan.dit import WanModel
 
 OfTensors = Op[Tensor, TextKV]
@@ -187,7 +188,7 @@ class _Pass:
         keys = [k for k, _ in pairs]
         if self.sight.places.read:
             keys = [turned(k, place, self.rows) for k, place in zip(keys, self.sight.places.read, strict=True)]
-        return sdpa(q_BLND, torch.cat(keys, 1), torch.cat([v for _, v in pairs], 1))
+        return weighed(self.sight.places.weights, q_BLND, torch.cat(keys, 1), torch.cat([v for _, v in pairs], 1))
 
 
 def texts_of(model: WanModel, features: Mapping[int, Tensor]) -> dict[int, TextKV]:

@@ -29,6 +29,8 @@ class ItemPages:
     """One page per own frame, in frame order."""
     turns: tuple[int, ...] = ()
     """Where on the time axis the keys of each page in `reads` stand, which have no time yet; empty: they have."""
+    bias: tuple[tuple[float, ...], ...] = ()
+    """What is added to the logits of the queries of each own frame, for each page in `reads`; empty: nothing."""
 
 
 class AttentionBackend(Protocol):
@@ -38,7 +40,7 @@ class AttentionBackend(Protocol):
         """The self-attention of one forward, whose batch items are `items`.
 
         IndexError for a page that is not in the memory; ValueError for an item that writes what it does not read, or
-        turns more or fewer pages than it reads.
+        turns or weighs more or fewer pages than it reads.
         """
         ...
 
@@ -71,6 +73,10 @@ class PagedAttention:
     Keys whose place on the time axis changes from read to read are stored without it, and turned as they are read: all
     of a page by one factor for each pair of channels. In a batch where some are, the others are turned by 0, which
     leaves their bits as they are.
+
+    Where something is added to the logits, it is the same for all tokens of a frame and of a page. It is given in
+    float64 and rounded once, to float32 and from there to the type of the queries. Items without it are attended to
+    apart from those with it: adding 0 would be another kernel for them.
     """
 
     def __init__(
@@ -83,21 +89,24 @@ class PagedAttention:
         self._memory = memory
         self._kernel = kernel
         self._writes = _Run.of(memory, [page for item in items for page in item.writes])
-        by_length: dict[int, list[int]] = {}
+        alike: dict[tuple[int, bool], list[int]] = {}
         for number, item in enumerate(items):
             if not set(item.writes) <= set(item.reads):
                 raise ValueError(f"item {number} writes pages {item.writes} but reads only {item.reads}")
             if item.turns and len(item.turns) != len(item.reads):
                 raise ValueError(f"item {number} turns {len(item.turns)} pages and reads {len(item.reads)}")
-            by_length.setdefault(len(item.reads), []).append(number)
+            if item.bias and {len(row) for row in item.bias} != {len(item.reads)}:
+                raise ValueError(f"item {number} weighs {len(item.bias[0])} pages and reads {len(item.reads)}")
+            alike.setdefault((len(item.reads), bool(item.bias)), []).append(number)
         self._groups = [
             _Group(
                 members=None if len(members) == len(items) else upload(memory.device, torch.tensor(members))[0],
                 size=len(members),
                 reads=_Run.of(memory, [page for number in members for page in items[number].reads]),
                 turning=_Turning.of(memory, [items[number] for number in members], rotate),
+                bias_B1LS=_biases(memory, [items[number] for number in members]),
             )
-            for members in by_length.values()
+            for members in alike.values()
         ]
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
@@ -177,6 +186,15 @@ class _Turning:
         return k_PLND if self.by is None else self.rotate(k_PLND, self.by)
 
 
+def _biases(memory: PageMemory, items: Sequence[ItemPages]) -> Tensor | None:
+    """What is added to the logits [B, 1, L, S] of items of which either each adds something or none does."""
+    if not items[0].bias:
+        return None
+    (bias_BFP,) = upload(memory.device, torch.tensor([item.bias for item in items], dtype=torch.float64).float())
+    tokens, wide = memory.shape.tokens_per_frame, bias_BFP.to(memory.kv_YUPLND.dtype)
+    return wide.repeat_interleave(tokens, 1).repeat_interleave(tokens, 2).unsqueeze(1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Items that read equally many pages, so one attention serves them; `members` None is the whole batch."""
@@ -185,8 +203,13 @@ class _Group:
     size: int
     reads: _Run
     turning: _Turning
+    bias_B1LS: Tensor | None
+    """What is added to the logits; None: nothing is."""
 
     def attend(self, q_BLND: Tensor, kv_UPLND: Tensor, kernel: AttentionKernel) -> Tensor:
         shape = (self.size, -1, *kv_UPLND.shape[3:])
         k_PLND, v_PLND = (self.reads.read(kv_PLND) for kv_PLND in kv_UPLND)
-        return kernel(q_BLND, self.turning.turned(k_PLND).view(shape), v_PLND.view(shape))
+        k_BSND, v_BSND = self.turning.turned(k_PLND).view(shape), v_PLND.view(shape)
+        if self.bias_B1LS is not None:
+            return sdpa(q_BLND, k_BSND, v_BSND, self.bias_B1LS)
+        return kernel(q_BLND, k_BSND, v_BSND)

@@ -210,7 +210,15 @@ class DenoiseWorker:
         )
         x_BFCHW = self._latents(batch, iter(arrived))
         steering = [Conditioning(text=self._memory.text(forward, self._encode)) for forward in batch]
-        pages = [ItemPages(reads=work.pages.reads, writes=work.pages.writes, turns=work.read_turns) for work in works]
+        pages = [
+            ItemPages(
+                reads=work.pages.reads,
+                writes=work.pages.writes,
+                turns=work.read_turns,
+                bias=work.bias.rows(work.positions),
+            )
+            for work in works
+        ]
         apart = any(work.key_positions != work.positions for work in works)
         return Inputs(
             x_BFCHW=x_BFCHW,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.ops import Kind, Noised, Op, Returns, Times
+from longtake.core.recipe.positions import NO_BIAS, Bias
 from longtake.core.recipe.references import REFERENCE, told
 from longtake.core.work import (
     ConditioningRef,
@@ -79,6 +82,9 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     if work.key_positions != work.positions:
         forward.key_positions.extend(work.key_positions)
     forward.read_turns.extend(work.read_turns)
+    if work.bias.slope:
+        forward.bias.slope = work.bias.slope
+        forward.bias.places.extend(work.bias.places)
     forward.reads.extend(work.pages.reads)
     forward.writes.extend(work.pages.writes)
     for fold in work.folds:
@@ -123,6 +129,7 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
         positions=tuple(forward.positions),
         key_positions=tuple(forward.key_positions or forward.positions),
         read_turns=tuple(forward.read_turns),
+        bias=_bias_from(forward.bias) if forward.HasField("bias") else NO_BIAS,
         noise=NoiseKey(seed=forward.noise.seed, block=forward.noise.block),
         conditioning=conditioning_from_proto(forward.conditioning),
         input=_input_from(forward),
@@ -136,6 +143,12 @@ def _fold_from(fold: pb.FoldWork) -> FoldWork:
     if len(fold.reads) < 2:
         raise InvalidField("forward.folds.reads", list(fold.reads), "2 or more pages that become one")
     return FoldWork(reads=tuple(map(PageId, fold.reads)), write=PageId(fold.write))
+
+
+def _bias_from(bias: pb.Bias) -> Bias:
+    if not math.isfinite(bias.slope):
+        raise InvalidField("forward.bias.slope", bias.slope, "a finite number")
+    return Bias(bias.slope, tuple(bias.places))
 
 
 def _times_from(times: pb.Times) -> Times:

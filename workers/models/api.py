@@ -91,10 +91,13 @@ class SelfAttention(Protocol):
         ...
 
 
-def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
-    """Unmasked scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D)."""
+def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor, bias_B1LS: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D).
+
+    `bias_B1LS` is added to the logits of all heads. Without one nothing is masked: another kernel, with other bits.
+    """
     q, k, v = (x.transpose(1, 2) for x in (q_BLND, k_BSND, v_BSND))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_B1LS).transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class RecipeFields:
     reference_frames: int = 0
     reference_lead: int = 0
     reference_stride: int = 1
+    slope: float = 0.0
     usual_steps: tuple[int, ...] = ()
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0

@@ -68,6 +68,14 @@ def latents_of(name: bytes, geometry: Geometry) -> bytes:
     return _spread(name, math.prod(geometry.block_shape)).astype("<f4").tobytes()
 
 
+def encoder_after(seen: bytes, pictures: Sequence[bytes]) -> bytes:
+    """The state of an encoder of pictures behind these, which is also what stands for the latent frame that they make.
+
+    `seen` is the state before; empty: it has seen nothing.
+    """
+    return mix(b"given", seen, *pictures)
+
+
 def no_pages(count: int, reach: Reach) -> NDArray[np.uint8]:
     """Pages [page, layer, byte] that nothing was written to: zeros, which no forward leaves."""
     return np.zeros((count, reach.layers, HASH_BYTES), np.uint8)
@@ -78,12 +86,16 @@ def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[i
     return mix(b"forward", latents, text, numbers(timestep, *positions))
 
 
-def leaving(value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
+def leaving(
+    value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = (), bias: Sequence[Sequence[float]] = ()
+) -> bytes:
     """What leaves a layer that `value` enters: `seen` is what it reads of it in the pages [page, byte], in order.
 
-    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one.
+    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one,
+    `bias` what is added for each by each own frame, if anything is.
     """
-    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []))
+    weighed = [b"bias", *(numbers(*row) for row in bias)] if bias else []
+    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []), *weighed)
 
 
 def forward(

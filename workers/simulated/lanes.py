@@ -77,7 +77,7 @@ class SimulatedLanes:
                 self.pages[list(order.work.pages.writes), layer] = left_by(value, order.work.key_positions)
             reads = [self._seen(order.work, layer) for order in orders]
             values = [
-                leaving(value, seen, order.work.read_turns)
+                leaving(value, seen, order.work.read_turns, order.work.bias.rows(order.work.positions))
                 for order, value, seen in zip(orders, values, reads, strict=True)
             ]
         return [self._put_out(order.work, value) for order, value in zip(orders, values, strict=True)]

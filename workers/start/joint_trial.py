@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.positions import Bias
 from workers.denoise.attention import ItemPages
 from workers.denoise.kv import PageMemory
 from workers.models.api import Conditioning, Inputs, TextKV
@@ -71,8 +72,10 @@ class _Iteration:
         return self._memory.kv_YUPLND.clone()
 
     def _pages(self, reader: int, own: int) -> ItemPages:
-        reads = self._window.in_order(self._window.frames(reader))
-        return ItemPages(reads=tuple(reads), writes=self._window.own_slots(own))
+        window, slope = self._window, self._subject.recipe.positions.slope
+        frames = sorted(window.frames(reader), key=window.order)
+        bias = Bias(slope, tuple(frames)).rows(window.own(own))
+        return ItemPages(reads=tuple(map(window.slot, frames)), writes=window.own_slots(own), bias=bias)
 
     def _inputs(self, items: Sequence[_Item]) -> Inputs:
         geometry, device = self._subject.geometry, self._subject.denoiser.device

@@ -8,7 +8,8 @@ first size that does not ends the range. A forward that holds a commit beside a 
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
 same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
 Where a recipe has keys turned as they are read, every second item of a batch has keys that were turned when written:
-so both kinds are tried, alone and beside one another.
+so both kinds are tried, alone and beside one another. Where a recipe adds to the logits of attention, which is another
+kernel, two of four items do.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.denoise.kv's.
 """
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.positions import Bias
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, ShapeTime
 from workers.decode.encode import Encoder
@@ -38,6 +40,8 @@ _ROUNDS = 3
 """Each time is the least of this many measurements: whatever disturbs one makes it longer."""
 _LONG_S = 5.0
 """What takes longer is measured once more, not thrice: little disturbs it, and a start has to end."""
+_WITH_BIAS = 2
+"""Of four items in a row by a recipe with a slope so many have a bias: all that go into the smallest batch."""
 _SPREAD = 7
 """Blocks between the items, so that their positions differ."""
 
@@ -63,8 +67,9 @@ class BatchProfile:
         return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
 
 
-Shapes = tuple[int, int, int]
-"""What tells the shapes of a recipe's blocks: frames, pages of a full window, and frames of the first block."""
+Shapes = tuple[int, int, int, bool]
+"""What tells the shapes of a recipe's blocks: frames, pages of a full window, frames of the first block, and whether
+attention adds to its logits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,14 @@ class Profiles:
         """The most ops that one forward may serve, whatever their shape: in no shape do more change a bit."""
         return min(each.limit for each in (self.own, *self.others.values()))
 
+    @property
+    def _shape_s(self) -> tuple[ShapeTime, ...]:
+        """The time of each shape but the own one, however its blocks begin and attention is computed: the longest."""
+        found: dict[tuple[int, int], float] = {}
+        for (frames, pages, *_), each in self.others.items():
+            found[frames, pages] = max(each.forward_s[1], found.get((frames, pages), 0.0))
+        return tuple(ShapeTime(*shape, seconds) for shape, seconds in found.items())
+
     def ability(self, pages: int, numerics: str, *, layers: int) -> Ability:
         """What a worker with so many pages, of this class, can do; `layers` are those of the whole model."""
         return Ability(
@@ -92,14 +105,14 @@ class Profiles:
             mixes_kinds=self.limit > 1 and all(each.mixes_kinds for each in (self.own, *self.others.values())),
             joint_ops=self.joint_ops,
             forward_s=self.own.forward_s.get(1, 0.0),
-            shape_s=tuple(ShapeTime(*shape[:2], each.forward_s[1]) for shape, each in self.others.items()),
+            shape_s=self._shape_s,
             numerics=numerics,
             replay_depth=layers,
         )
 
     def __str__(self) -> str:
         joint = (f"commits among up to {self.joint_ops} ops of one stream",) if self.joint_ops else ()
-        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, _), each in self.others.items())
+        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, *_), each in self.others.items())
         return "; ".join([str(self.own), *shapes, *joint])
 
 
@@ -207,7 +220,7 @@ class Trial:
         """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
         commit = self._pages(0, self._recipe.window.size)
         own = self._pages(1, self._recipe.window.size).writes
-        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own, turns=commit.turns)
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own, turns=commit.turns, bias=commit.bias)
         written = [*commit.writes, *own]
         blank_YUPLND = torch.full_like(self._memory.export(written), torch.nan)
         self._memory.restore(written, blank_YUPLND)
@@ -236,8 +249,11 @@ class Trial:
     def _pages(self, item: int, pages: int, frames: int | None = None) -> ItemPages:
         first = item * self._recipe.window.size
         reads = tuple(range(first, first + pages))
-        turns = tuple(range(pages)) if self._recipe.positions.turn_reads and item % 2 == 0 else ()
-        return ItemPages(reads=reads, writes=reads[-(frames or self._recipe.blocks.frames) :], turns=turns)
+        places, positions = tuple(range(pages)), self._recipe.positions
+        turns = places if positions.turn_reads and item % 2 == 0 else ()
+        own = -(frames or self._recipe.blocks.frames)
+        bias = Bias(positions.slope, places).rows(places[own:]) if item % 4 < _WITH_BIAS else ()
+        return ItemPages(reads=reads, writes=reads[own:], turns=turns, bias=bias)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
@@ -328,6 +344,14 @@ def encode_peak_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
         return 0
     with torch.inference_mode():
         return peak_bytes(lambda: encode_trial(encoder, geometry), encoder.device)
+
+
+def encoder_state_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
+    """What is kept of a clip between two of its frames, beside whatever else runs then."""
+    if encoder.device.type != "cuda":
+        return 0
+    state = encoder.initial_state(1, geometry.height, geometry.width)
+    return sum(each.nbytes for each in state.history_BFHWC)
 
 
 def encode_trial(encoder: LatentEncoder, geometry: Geometry) -> None:

@@ -43,6 +43,8 @@ class ProfileKey:
     window_pages: int
     turns_reads: bool
     """Whether keys were turned as they are read."""
+    adds_bias: bool
+    """Whether attention added to its logits."""
     first_frames: int
     """Latent frames of the first block, which is another shape if they are not as many as of the others."""
     max_batch: int
@@ -65,6 +67,7 @@ def key_of(model_digest: str, subject: Subject, compute: Compute, numerics: Nume
         tokens_per_block=subject.geometry.tokens_per_frame * recipe.blocks.frames,
         window_pages=recipe.window.size,
         turns_reads=recipe.positions.turn_reads,
+        adds_bias=recipe.positions.slope > 0,
         first_frames=recipe.blocks.lead,
         max_batch=max_batch,
     )

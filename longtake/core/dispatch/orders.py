@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
+from longtake.core.recipe.positions import Bias
 from longtake.core.recipe.references import told
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
@@ -51,6 +52,9 @@ def forward_work(op: Op, session: Session, worker: Worker, folds: tuple[FoldWork
     else:
         places = graph.recipe.positions.of(renewal.window, block, frames)
     pages = Pages(reads=table.reads(seen), writes=table.writes(block)) if renewal is None else table.of(frames, block)
+    turns, stands = places.read, places.seen
+    if renewal is None:  # else all that is committed anew reads is there
+        turns, stands = table.read_of(turns, block), table.read_of(stands, block)
     return ForwardWork(
         session=session.id,
         lane=lane,
@@ -59,7 +63,8 @@ def forward_work(op: Op, session: Session, worker: Worker, folds: tuple[FoldWork
         times=steps.times[chain.number].over(len(graph.window.own(block))),
         positions=places.queries,
         key_positions=places.keys,
-        read_turns=places.read if renewal is not None else table.read_of(places.read, block),
+        read_turns=turns,
+        bias=Bias(graph.recipe.positions.slope, stands),
         noise=NoiseKey(seed=session.seed_at(block), block=told(block)),
         conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),

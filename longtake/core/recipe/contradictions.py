@@ -15,6 +15,7 @@ from longtake.core.recipe.memory_rules import RULES_OF_MEMORY
 from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.core.recipe.reference_rules import RULES_OF_REFERENCES
 from longtake.core.recipe.rule import Described, Rule
+from longtake.core.recipe.slope_rules import RULES_OF_SLOPES
 from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
@@ -265,6 +266,7 @@ RULES = (
     *RULES_OF_CUES,
     *RULES_OF_MEMORY,
     *RULES_OF_REFERENCES,
+    *RULES_OF_SLOPES,
 )
 """All rules, in the order in which they are told."""
 

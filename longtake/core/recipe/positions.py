@@ -61,6 +61,32 @@ class Places(NamedTuple):
     read: tuple[int, ...]
     """The frame in each slot that the block reads, for keys that are stored without their time; empty if they have
     it."""
+    seen: tuple[int, ...] = ()
+    """The same whether or not keys are stored with their time, where a slope needs it; else empty."""
+
+
+class Bias(NamedTuple):
+    """What is added to the logits of attention for how far away a key stands."""
+
+    slope: float = 0.0
+    """So much for each place from the query on to the key; 0: nothing is added, not even 0."""
+    places: tuple[int, ...] = ()
+    """Where the keys of each page that is read stand on the time axis."""
+
+    def rows(self, queries: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """slope (place of the key - place of the query) in float64, for each of these queries and each page.
+
+        Nothing if nothing is added (FAR, arXiv 2503.19325, FlexRoPE).
+        """
+        if not self.slope:
+            return ()
+        return tuple([tuple([self.slope * (key - query) for key in self.places]) for query in queries])
+
+
+NO_BIAS = Bias()
+"""What is added where a recipe has no slope."""
+_STEEPEST = 10.0
+"""From here on a frame that is one place further away weighs next to nothing, and logits stay far from infinite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +101,8 @@ class Positions:
     """Where the reference stands first if it runs ahead of the stream; 0: it comes before it."""
     reference_stride: int = 1
     """By so many places it runs on."""
+    slope: float = 0.0
+    """By so much for each place a key loses weight that is further in the past (FAR's FlexRoPE): `Bias`."""
 
     def __post_init__(self) -> None:
         if self.shot_offset < 0:
@@ -83,6 +111,8 @@ class Positions:
             raise InvalidField("recipe.reference_lead", self.reference_lead, "0 or more places")
         if self.reference_stride < 1:
             raise InvalidField("recipe.reference_stride", self.reference_stride, "1 or more places")
+        if not 0.0 <= self.slope <= _STEEPEST:
+            raise InvalidField("recipe.slope", self.slope, f"a number from 0 to {_STEEPEST:g}")
 
     @property
     def turn_reads(self) -> bool:
@@ -99,30 +129,35 @@ class Positions:
 
     def of(self, window: Window, block: int, frames: Sequence[int] = ()) -> Places:
         """The places of what `block` reads in an undisturbed stream, or of these frames, in the order of time."""
-        own, before = window.own(block), window.references
-        match self.stream:
-            case Numbering.ABSOLUTE if self.reference_lead:
-                return self._running(window, own, frames or window.frames(block))
-            case Numbering.ABSOLUTE:
-                further = self.shot_offset * window.shelf.shot_of(block) if self.shot_offset else before
-                fixed = tuple(range(own.start + further, own.stop + further))
-            case Cyclic(cyclic=period):
-                fixed = tuple([frame % period for frame in own])
-            case Numbering.LISTED:
-                place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
-                if self.shot_offset:
-                    block_of = window.blocks.block_of
-                    place = {at: place[at] + self.shot_offset * window.shelf.shot_of(block_of(at)) for at in place}
-                by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
-                return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
-        return Places(fixed, fixed, ())
+        own = window.own(block)
+        if not self.turn_reads and not self.slope:
+            fixed = tuple([self._fixed(window, frame) for frame in own])
+            return Places(fixed, fixed, ())
+        place = self._placed(window, frames or window.frames(block))
+        queries = tuple([place[frame] for frame in own])
+        by_slot = tuple([place[frame] for frame in sorted(place, key=window.order)])
+        stored, read = ((0,) * len(own), by_slot) if self.turn_reads else (queries, ())
+        return Places(queries, stored, read, by_slot if self.slope else ())
 
-    def _running(self, window: Window, own: range, frames: Sequence[int]) -> Places:
-        """The same of frames that stand by their numbers, with a reference that runs ahead of them."""
-        first = self.ahead(max(frames) + 1) + window.references
-        place = {frame: frame if frame >= 0 else first + frame for frame in frames}
-        by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
-        return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
+    def _placed(self, window: Window, frames: Sequence[int]) -> dict[int, int]:
+        """Where each of these frames stands, which one block reads."""
+        if self.reference_lead:
+            first = self.ahead(max(frames) + 1) + window.references
+            return {frame: frame if frame >= 0 else first + frame for frame in frames}
+        if self.stream is not Numbering.LISTED:
+            return {frame: self._fixed(window, frame) for frame in frames}
+        place = {frame: number for number, frame in enumerate(frames)}
+        return {frame: place[frame] + self._further(window, frame) for frame in place} if self.shot_offset else place
+
+    def _fixed(self, window: Window, frame: int) -> int:
+        """Where a frame stands that keeps its place."""
+        if isinstance(self.stream, Cyclic):
+            return frame % self.stream.cyclic
+        return frame + (self._further(window, frame) if self.shot_offset else window.references)
+
+    def _further(self, window: Window, frame: int) -> int:
+        """How much further on a frame stands because of the cuts before it."""
+        return self.shot_offset * window.shelf.shot_of(window.blocks.block_of(frame))
 
     def plain(self) -> object:
         """As a file has it."""

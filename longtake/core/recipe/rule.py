@@ -69,7 +69,7 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
-_UNTOLD = frozenset({"reference_frames"})
+_UNTOLD = frozenset({"reference_frames", "shot_frames"})
 """Of these nothing is said where they are not there, unless they are the side itself."""
 
 

@@ -143,6 +143,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "shot_offset": _Key("shot_offset", _whole, "a whole number of latent frames, 0 or more"),
         "reference_lead": _Key("reference_lead", _whole, "a whole number of latent frames, 0 or more"),
         "reference_stride": _Key("reference_stride", _whole, "a whole number of latent frames, 1 or more"),
+        "slope": _Key("slope", _number, "a number from 0 to 10"),
     },
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),

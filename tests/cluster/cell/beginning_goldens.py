@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from unittest import mock
@@ -27,8 +27,6 @@ from tests.identity.workers import WithoutPictures
 from tests.workers.golden_pair import GoldenPair, goldens, read
 from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import Prepared, PrepareGiven
-from workers.orders import Answer, Order
 
 FILES = goldens("hiar_tiny_*", "self_forcing_i2v_tiny_*")
 
@@ -94,20 +92,6 @@ class _Noise:
         return source[0, first : first + frames]
 
 
-class _GivesLatents(WithoutPictures):
-    """Makes of any pictures the same latents."""
-
-    def __init__(self, text: Text, given_FCHW: Tensor) -> None:
-        super().__init__(text)
-        self._given = tensor_to_bytes(given_FCHW)
-
-    def perform(self, message: Order) -> Iterator[Answer]:
-        if isinstance(message, PrepareGiven):
-            yield Prepared(session=message.session, header=b"", media_type="", given=self._given)
-        else:
-            yield from super().perform(message)
-
-
 async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tensor:
     """All latent frames of the stream [1, frames, C, H, W], given ones included, as the engine has them."""
     blocks = (
@@ -125,7 +109,8 @@ async def _made(golden: BeginningGolden, run: Run, denoisers: int) -> Tensor:
     graph = cell.graph_with(cell.graphs[""], run.given_frames)
     finished.listen(engine, graph.step_count, (-1, *geometry.block_shape[1:]))
     given = golden.tensors.get("in.initial_latent", torch.zeros(1, 0))[0, : run.given_frames]
-    giver = _GivesLatents(Text(golden.tensors["in.prompt_embeds"][0]), given)
+    texts = Text(golden.tensors["in.prompt_embeds"][0])
+    giver = WithoutPictures(texts, lambda message: tensor_to_bytes(given[message.order.part][None]))
     total = golden.tensors[f"out.{run.name}"].shape[1]
     async with over_threads(engine, workers_of(golden, recipe, giver, denoisers=denoisers)):
         if run.given_frames:

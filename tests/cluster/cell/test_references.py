@@ -77,7 +77,7 @@ def reference(model: Path, count: int) -> Tensor:
     encoder = weights.load_encoder(model, info, Compute())
     assert encoder is not None
     giving = PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
-    return torch.cat([giving.latents([image]) for image in IMAGES[:count]])[None]
+    return torch.cat([giving.frame([image], giving.begin()) for image in IMAGES[:count]])[None]
 
 
 def right(model: Path, recipe: Recipe, cues: dict[int, str] | None = None, blocks: int = BLOCKS) -> list[str]:

@@ -13,6 +13,7 @@ from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.memory import OnLeave
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from tests.core.support.recipes import SMALLEST, altered
+from tests.core.support.slopes import OF_SLOPES
 
 Fields = dict[str, Any]
 
@@ -27,6 +28,7 @@ FOLDING: Fields = {
 }  # fmt: skip
 """The smallest fold: one page of memory, and one that leaves."""
 CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
+    **OF_SLOPES,
     "endless without a window": (
         {"window_frames": None},
         {"window_frames": None, "block_limit": 1},

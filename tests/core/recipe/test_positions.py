@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from benchmarks.places import standing
@@ -9,7 +11,7 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.positions import Cyclic, Numbering, Places, Positions
+from longtake.core.recipe.positions import NO_BIAS, Bias, Cyclic, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from tests.core.support.recipes import altered
@@ -56,7 +58,43 @@ def test_the_papers_say_the_same(frames: int, window: int, sinks: int) -> None:
         graph = Graph(recipe)
         for block in (*range(12), 10**5):
             own, seen = graph.blocks.own(block), sorted(graph.window.frames(block), key=graph.window.slot)
-            assert tuple(map(list, graph.places(block))) == standing(recipe, own, seen)
+            assert tuple(map(list, graph.places(block)[:3])) == standing(recipe, own, seen)[:3]
+            assert graph.places(block).seen == (), "without a slope nobody asks for more"
+
+
+@pytest.mark.parametrize(("frames", "window", "sinks"), WINDOWS)
+def test_the_paper_says_the_same_of_a_slope(frames: int, window: int, sinks: int) -> None:
+    for positions in (LISTED, *([] if sinks else [Positions()])):
+        plain = altered(RECIPE, frames=frames, window_frames=window, sink_frames=sinks, positions=positions)
+        recipe = altered(plain, slope=0.3)
+        graph, base = Graph(recipe), Graph(plain)
+        for block in (*range(12), 10**5, 10**12):
+            own, seen = graph.blocks.own(block), sorted(graph.window.frames(block), key=graph.window.order)
+            places = graph.places(block)
+            assert places[:3] == base.places(block)[:3], "all stands where it stood"
+            rows = Bias(0.3, places.seen).rows(places.queries)
+            assert [*map(list, rows)] == standing(recipe, own, seen).weights
+            nearest = [row[seen.index(frame)] for row, frame in zip(rows, own, strict=True)]
+            assert nearest == [0.0] * frames, "nothing is added where a query meets its own frame"
+
+
+def test_a_bias_by_hand() -> None:
+    assert Bias(0.5, (7, 4, 9)).rows((8, 9)) == ((-0.5, -2.0, 0.5), (-1.0, -2.5, 0.0))
+    assert Bias(0.1, (2**40,)).rows((2**40 + 3,)) == ((0.1 * -3,),), "as exact far out"
+    assert Bias(0.0, (7, 4, 9)).rows((8, 9)) == () == NO_BIAS.rows((1,)), "not even 0 is added"
+
+
+def test_a_slope_stands_in_the_name_of_a_recipe_unless_it_is_0() -> None:
+    base = altered(RECIPE, slope=0.0)
+    assert (base, base.digest) == (RECIPE, RECIPE.digest) and "slope" not in base.plain()
+    assert altered(RECIPE, slope=0.1).plain() == RECIPE.plain() | {"slope": 0.1}
+    assert len({altered(RECIPE, slope=slope).digest for slope in (0.0, 0.1, 0.2)}) == 3
+
+
+@pytest.mark.parametrize("slope", [-0.1, 10.1, math.inf, math.nan])
+def test_a_slope_is_none_or_goes_down_and_not_too_steep(slope: float) -> None:
+    with pytest.raises(InvalidField, match="a number from 0 to 10"):
+        Positions(slope=slope)
 
 
 @pytest.mark.parametrize(("frames", "window", "sinks"), WINDOWS)

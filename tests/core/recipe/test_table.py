@@ -66,6 +66,17 @@ def test_positions_are_a_word_or_a_period() -> None:
         assert recipe.plain()["positions"] == stream, "what a model's file has"
 
 
+def test_a_slope_is_a_number_and_0_is_none() -> None:
+    plain = read_recipe(changed(), "mine").recipe
+    assert read_recipe(changed(positions={"slope": 0}), "mine").recipe == plain
+    sloped = read_recipe(changed(positions={"stream": "listed", "slope": 1}), "mine").recipe
+    assert sloped.positions == Positions(stream=Numbering.LISTED, slope=1.0)
+    assert sloped.plain()["slope"] == 1.0 and "slope" not in plain.plain()
+    told = r"positions\.slope = 0\.1 contradicts positions\.stream = absolute with context\.sink_frames = 1: what"
+    with pytest.raises(Contradiction, match=told):
+        read_recipe(changed(positions={"slope": 0.1}, context={"window_frames": 9, "sink_frames": 1}), "mine")
+
+
 @pytest.mark.parametrize(
     ("document", "field", "allowed"),
     [
@@ -89,6 +100,9 @@ def test_positions_are_a_word_or_a_period() -> None:
         (changed(positions={"stream": {"cyclic": 0}}), "positions.stream", "{ cyclic = 33 }"),
         (changed(positions={"stream": {"cyclic": True}}), "positions.stream", "{ cyclic = 33 }"),
         (changed(positions={"stream": {"cyclic": 9, "phase": 1}}), "positions.stream", "{ cyclic = 33 }"),
+        (changed(positions={"slope": -0.1}), "positions.slope", "a number from 0 to 10"),
+        (changed(positions={"slope": float("nan")}), "positions.slope", "a number from 0 to 10"),
+        (changed(positions={"slope": "0.1"}), "positions.slope", "a number from 0 to 10"),
         (changed(quality="good"), "quality", '"proven", "unproven"'),
         (changed(help="two\nlines"), "help", "one line"),
         (changed(steps={"ladder": [1000.0]}), "steps.ladder", "whole numbers"),

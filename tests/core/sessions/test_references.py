@@ -8,15 +8,16 @@ from itertools import pairwise
 
 import pytest
 
-from longtake.core.effects import Dispatch, Emit, PrepareStream, Refused, RequestRefused
+from longtake.core.effects import Dispatch, Emit, Refused, RequestRefused
 from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InternalFault, Missed
 from longtake.core.facts import LaneMoved, Renewed
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import CueRule
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.references import REFERENCE, placing
 from longtake.core.sessions import renewing
@@ -57,8 +58,9 @@ def test_every_lane_commits_it_once_at_zero_before_all_blocks(level: Level, give
         later = [other for other in works if other.lane == work.lane and other is not work]
         assert all(other.pages.reads[:count] == work.pages.writes for other in later), "first of what all others read"
         assert works.index(work) < min(works.index(other) for other in later)
-    (prepared,) = [effect for effect in effects_of(cell, PrepareStream) if effect.encodes]
-    assert prepared.session == session
+    parts = effects_of(cell, EncodePictures)
+    assert {part.session for part in parts} == {session} and len(parts) == given + count
+    assert [part.is_reference for part in parts] == [False] * given + [True] * count
     assert [emit.block for emit in effects_of(cell, Emit)] == list(range(cell.closed[session].segments))
     assert min(emit.first_picture for emit in effects_of(cell, Emit)) == 0, "nobody is shown it"
     assert not effects_of(cell, Renewed), "that is no recache"
@@ -112,7 +114,7 @@ def test_where_it_stands_otherwise_it_comes_first() -> None:
     absolute, listed = made.positions, Positions(stream=Numbering.LISTED)
     assert absolute.of(made.window, REFERENCE, [-2, -1]).queries == (0, 1)
     assert absolute.of(made.window, 0).queries == (2, 3, 4)
-    assert absolute.of(made.window, 7) == ((23, 24, 25), (23, 24, 25), ())
+    assert absolute.of(made.window, 7) == Places((23, 24, 25), (23, 24, 25), ())
     for block in range(3):
         assert listed.of(made.window, block).queries == absolute.of(made.window, block).queries, "nothing has left"
     assert listed.of(made.window, 7).queries == (8, 9, 10)

@@ -272,6 +272,10 @@ class Contents:
         assert all(place in rest for place in work.read_turns), f"{name} reads at {work.read_turns}, not {right.read}"
         read = dict(zip(work.pages.reads, work.read_turns, strict=False))
         assert [read.get(page) for page in work.pages.writes] == (right.queries if read else [None] * len(own))
+        weights = [*zip(*work.bias.rows(work.positions), strict=True)]
+        assert len(weights) == (len(work.pages.reads) if right.weights else 0), f"{name} weighs other pages"
+        others = iter([*zip(*right.weights, strict=True)])
+        assert all(each in others for each in weights), f"{name} weighs by {work.bias}, not {right.weights}"
 
     def done(self, worker: WorkerId, work: ForwardWork) -> None:
         """Remember what a forward has left in its lane and sealed."""

@@ -135,6 +135,7 @@ class Stream:
             work,
             pages=replace(work.pages, reads=reads),
             read_turns=tuple(compress(work.read_turns, there)),
+            bias=work.bias._replace(places=tuple(compress(work.bias.places, there))),
             input=work.input if isinstance(work.input, FromNoise) else FromLatent(ref),
             returns=Returns.NOTHING,
         )
@@ -164,9 +165,10 @@ def stream(
     sinks: int,
     boundary: int | None = None,
     positions: Numbering = Numbering.ABSOLUTE,
+    slope: float = 0.0,
 ) -> Stream:
     info, denoiser = model
-    placed = Positions(stream=positions)
+    placed = Positions(stream=positions, slope=slope)
     recipe = altered(info.recipe, level=level, window_frames=window, sink_frames=sinks, positions=placed)
     far = recipe.history_blocks * info.num_layers + -(-sinks // recipe.blocks.frames) + 2
     return Stream(info, denoiser, recipe, far if boundary is None else boundary)
@@ -205,6 +207,22 @@ def test_a_lane_is_exact_again_after_as_many_blocks_as_history_and_layers_say_an
 def test_pages_whose_keys_have_no_time_are_built_again_as_any_are(level: Level, window: int, sinks: int) -> None:
     grown = stream(small(), level, window, sinks, positions=Numbering.LISTED)
     assert all(work.read_turns and not any(work.key_positions) for work in grown.past)
+    seen = {}
+    for blocks in (grown.needed - 1, grown.needed):
+        grown.rebuild(blocks)
+        seen[blocks - grown.needed] = grown.pages_are_back(), grown.goes_on_as_before()
+    assert seen == {-1: (False, False), 0: (True, True)}
+
+
+@pytest.mark.parametrize(
+    ("level", "window", "sinks", "places"),
+    [(Level.CLEAN, 9, 3, "listed"), (Level.OUTPUT, 11, 0, "absolute"), (Level.INPUT, 9, 0, "absolute")],
+)
+def test_a_lane_whose_reads_mind_distance_is_built_again_as_any_is(
+    level: Level, window: int, sinks: int, places: str
+) -> None:
+    grown = stream(small(), level, window, sinks, positions=Numbering(places), slope=0.1)
+    assert all(len(work.bias.places) == len(work.pages.reads) for work in grown.past)
     seen = {}
     for blocks in (grown.needed - 1, grown.needed):
         grown.rebuild(blocks)

@@ -14,7 +14,7 @@ from longtake.core.work import Role, WorkerId
 from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
 from workers.denoise.attention import SdpaBackend
-from workers.models.api import Inputs
+from workers.models.api import Inputs, sdpa
 from workers.models.wan.dit import WanModel
 from workers.start.joint_trial import joint_like_apart
 from workers.start.loading import LoadedWorker
@@ -23,6 +23,7 @@ from workers.start.spec import WorkerSpec
 
 INFO = model_info()
 CAUSAL = altered(INFO.recipe, level=Level.STAGGERED, lag=1)
+SLOPED = altered(CAUSAL, sink_frames=0, slope=0.1)
 BOTH_WAYS = altered(CAUSAL, both_ways=True, window_frames=7)
 
 
@@ -41,7 +42,7 @@ def passes(kind: type[WanModel], recipe: Recipe) -> bool:
     return joint_like_apart(subject, recipe.joint)
 
 
-@pytest.mark.parametrize("recipe", [CAUSAL, BOTH_WAYS, altered(CAUSAL, lag=2), altered(CAUSAL, lag=3)])
+@pytest.mark.parametrize("recipe", [CAUSAL, BOTH_WAYS, SLOPED, altered(CAUSAL, lag=2), altered(CAUSAL, lag=3)])
 def test_what_gives_the_same_bits_passes(recipe: Recipe) -> None:
     assert passes(WanModel, recipe)
 
@@ -49,6 +50,14 @@ def test_what_gives_the_same_bits_passes(recipe: Recipe) -> None:
 def test_what_notices_its_mates_does_not_pass() -> None:
     assert not passes(NoticesMates, CAUSAL)
     assert not passes(NoticesMates, BOTH_WAYS)
+
+
+def test_what_notices_them_only_where_it_adds_to_logits_passes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attended(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor, bias_B1LS: Tensor) -> Tensor:
+        return sdpa(q_BLND, k_BSND, v_BSND, bias_B1LS) * (1 + 1e-6 * len(bias_B1LS))
+
+    monkeypatch.setattr("workers.denoise.attention.sdpa", attended)
+    assert passes(WanModel, CAUSAL) and not passes(WanModel, SLOPED)
 
 
 def test_a_worker_says_among_how_many_ops_of_a_stream_it_commits(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from longtake.core.work import Role, ShapeTime, WorkerId
 from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
 from workers.denoise.attention import Rotate, SdpaBackend
-from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV, sdpa
 from workers.models.rotary import Rotation, rotate
 from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
@@ -147,6 +147,40 @@ def test_keys_that_are_turned_as_they_are_read_are_tried_where_a_recipe_has_them
     assert probe(asked, pages=PAGES, max_batch=8).limit == 8, "nothing is turned"
 
 
+@pytest.mark.parametrize(("is_spoilt", "limit"), [(False, 8), (True, 1)])
+def test_attention_that_adds_to_its_logits_is_tried_where_a_recipe_has_a_slope(
+    is_spoilt: bool, limit: int, model: WanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another kernel: whether that notices who shares its forward says nothing of the one without."""
+    monkeypatch.setattr(probing, "MIN_GAIN", -10.0)
+    adding = []
+
+    def attended(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor, bias_B1LS: Tensor) -> Tensor:
+        adding.append(len(bias_B1LS))
+        out_BLND = sdpa(q_BLND, k_BSND, v_BSND, bias_B1LS)
+        return torch.nextafter(out_BLND, out_BLND + 1) if is_spoilt and len(bias_B1LS) > 1 else out_BLND
+
+    monkeypatch.setattr("workers.denoise.attention.sdpa", attended)
+    sloped = altered(INFO.recipe, sink_frames=0, slope=0.1)
+    profile = probe(subject(model).by(sloped), pages=PAGES, max_batch=8)
+    assert (profile.limit, profile.mixes_kinds) == (limit, not is_spoilt)
+    assert set(adding) >= {1, 2}
+    adding.clear()
+    assert probe(subject(model), pages=PAGES, max_batch=8).limit == 8 and not adding, "nothing is added"
+
+
+def test_recipes_with_a_slope_are_measured_for_themselves_and_the_longest_time_of_a_shape_counts() -> None:
+    plain = altered(INFO.recipe, sink_frames=0)
+    sloped = altered(plain, slope=0.1)
+    assert one_of_each_shape(plain, sloped, altered(sloped, slope=0.2)) == {
+        shapes_of(plain): plain, shapes_of(sloped): sloped
+    }  # fmt: skip
+    slow, fast = (BatchProfile(forward_s={1: seconds}, limit=1) for seconds in (0.009, 0.004))
+    for others in ({(1, 9, 1, False): fast, (1, 9, 1, True): slow}, {(1, 9, 1, True): slow, (1, 9, 1, False): fast}):
+        ability = Profiles(own=fast, others=others).ability(9, "", layers=5)
+        assert ability.shape_s == (ShapeTime(1, 9, 0.009),)
+
+
 def test_a_trial_has_keys_of_both_kinds_if_a_recipe_of_its_shape_turns_them() -> None:
     listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
     wide = altered(INFO.recipe, window_frames=7)
@@ -167,9 +201,9 @@ def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() ->
     wide = BatchProfile(forward_s={1: 0.009}, limit=3, mixes_kinds=False)
     alone = Profiles(own=own).ability(9, "", layers=5)
     assert (alone.batch_limit, alone.mixes_kinds, alone.forward_s, alone.shape_s) == (4, True, 0.004, ())
-    two = Profiles(own=own, others={(1, 9, 1): fine}).ability(9, "", layers=5)
+    two = Profiles(own=own, others={(1, 9, 1, False): fine}).ability(9, "", layers=5)
     assert (two.batch_limit, two.mixes_kinds, two.shape_s) == (2, True, (ShapeTime(1, 9, 0.002),))
-    three = Profiles(own=own, others={(1, 9, 1): fine, (6, 9, 6): wide})
+    three = Profiles(own=own, others={(1, 9, 1, False): fine, (6, 9, 6, False): wide})
     assert (three.limit, three.ability(9, "", layers=5).mixes_kinds) == (2, False)
     assert "1 frames over 9 pages: batch limit 2" in str(three)
 
