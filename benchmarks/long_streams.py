@@ -201,8 +201,9 @@ class LongStream:
         self.engine.attach(SESSION, self._outbox)
         if images := (b"an image",) * self.recipe.context.reference_frames:
             self.engine.journal.give(SESSION, GivenPictures(references=images))
-            made = self.geometry.divided(BlockPlan(frames=len(images)))
-            self.course.reference = arithmetic.latents_of(arithmetic.mix(b"reference", *images), made)
+            made = self.geometry.divided(BlockPlan(frames=1))
+            frames = [arithmetic.latents_of(arithmetic.encoder_after(b"", (image,)), made) for image in images]
+            self.course.reference = b"".join(frames)
         pictures, settings = self.geometry.first_picture(self.blocks), SegmentSettings(codec="raw", quality=0)
         self.engine.submit(
             Open(now_s=self.now_s, session=SESSION, prompt="first", seed=SEED, pace=Pace.FAST, window=WINDOW,

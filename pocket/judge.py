@@ -36,7 +36,8 @@ class Seen:
 def object_cover(pictures_THWC: Pictures) -> NDArray[np.float32]:
     """How much of each pixel belongs to the object [T, H, W], 0..1: its chroma relative to the most colourful part."""
     rgb = pictures_THWC.astype(np.float32) / 255
-    chroma_THW = rgb.max(-1) - rgb.min(-1)
+    red, green, blue = np.moveaxis(rgb, -1, 0)  # an axis of three is slow to reduce
+    chroma_THW = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     border = np.concatenate([chroma_THW[:, :BORDER], chroma_THW[:, -BORDER:]], axis=1)
     floor = np.median(border, axis=(1, 2))[:, None, None]
     top = np.maximum(np.quantile(chroma_THW.reshape(len(rgb), -1), 0.98, axis=1), _CHROMA)[:, None, None]

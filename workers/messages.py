@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     Ability,
@@ -121,14 +122,12 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareGiven:
-    """A decoder slot is to be cleared for a stream whose client gave pictures, and these are to be encoded."""
+class EncodeGiven:
+    """One latent frame of what a client gave is to be encoded."""
 
-    order: PrepareStream
-    pictures: tuple[bytes, ...] = ()
-    """What the stream begins with: PNG or JPEG."""
-    references: tuple[bytes, ...] = ()
-    """Images that it looks at, each for itself."""
+    order: EncodePictures
+    pictures: tuple[bytes, ...]
+    """As many as the order names: PNG or JPEG."""
 
     @property
     def session(self) -> SessionId:
@@ -151,7 +150,7 @@ class Shutdown:
 
 ImageOrder = Stow | LoadImage | Give | Take | Discard
 """What a worker is to do with images."""
-Down = Task | PrepareStream | PrepareGiven | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
+Down = Task | PrepareStream | EncodeGiven | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
 
 
 # --- up: worker to engine -------------------------------------------------------------------------------------------
@@ -200,12 +199,19 @@ class Prepared:
     session: SessionId
     header: bytes
     media_type: str
-    given: bytes = b""
-    """The latents of the pictures that came with the order, as in Forward; empty if there were none."""
-    references: bytes = b""
-    """The same of the images that it looks at, one frame each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenEncoded:
+    """One latent frame of what a client gave is encoded."""
+
+    session: SessionId
+    part: int
+    """As in EncodePictures."""
+    latents: bytes = b""
+    """As in Forward, of one frame; empty if its pictures cannot be encoded."""
     unfit: str = ""
-    """Why those cannot be encoded; the slot was not cleared then. Empty if they could be."""
+    """Why they cannot; empty if they could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,4 +272,4 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-Up = Done | Failed | Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone | Heartbeat
+Up = Done | Failed | Encoded | Prepared | GivenEncoded | ImageStowed | ImageLoaded | ImageGone | Heartbeat

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.work import ImageId
-from workers.messages import JoinChain, PrepareGiven, Task, Up
+from workers.messages import EncodeGiven, JoinChain, Task, Up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Filled:
     tensors: tuple[Tensor, ...]
 
 
-Order = Task | PrepareStream | PrepareGiven | EncodeText | Forget | JoinChain | Stow | Filled
+Order = Task | PrepareStream | EncodeGiven | EncodeText | Forget | JoinChain | Stow | Filled
 """What the compute thread is given: it touches decoder slots, but pages are stowed and loaded beside it."""
 Answer = Up | Later | Detached
 """What the compute thread answers."""

@@ -7,21 +7,32 @@ from collections import Counter, deque
 from typing import Protocol
 
 from cluster.cell.journal import Journal
-from longtake.core.effects import Dispatch, PrepareStream
-from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded, WorkerJoined
+from longtake.core.effects import Dispatch
+from longtake.core.events import (
+    Event,
+    ImageFailed,
+    Loaded,
+    PicturesEncoded,
+    Stowed,
+    StreamPrepared,
+    TextEncoded,
+    WorkerJoined,
+)
+from longtake.core.parts import EncodePictures
 from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, FromLatent, Work, WorkerId
 from workers.messages import (
     Decode,
     Down,
     Encoded,
+    EncodeGiven,
     Forward,
+    GivenEncoded,
     Heartbeat,
     ImageGone,
     ImageLoaded,
     ImageStowed,
     Introduction,
     Prepared,
-    PrepareGiven,
 )
 
 
@@ -88,7 +99,7 @@ class Roster(dict[WorkerId, Attached]):
         return None if self._unheard[worker] else self.get(worker)
 
 
-WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
+WorkerReport = Encoded | Prepared | GivenEncoded | ImageStowed | ImageLoaded | ImageGone
 
 
 def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
@@ -103,8 +114,9 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
                 session=report.session,
                 header=report.header,
                 media_type=report.media_type,
-                unfit=report.unfit,
             )
+        case GivenEncoded(session=session, part=part, unfit=unfit):
+            return PicturesEncoded(now_s=now_s, worker=worker, session=session, part=part, unfit=unfit)
         case ImageStowed():
             return Stowed(now_s=now_s, worker=worker, image=report.image)
         case ImageLoaded():
@@ -113,12 +125,9 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
             return ImageFailed(now_s=now_s, worker=worker, image=report.image, reason=report.reason)
 
 
-def preparation(order: PrepareStream, journal: Journal) -> PrepareStream | PrepareGiven:
-    """What a worker is sent that is to prepare a slot: with the pictures that it is to encode."""
-    if not order.encodes:
-        return order
-    pictures = journal.pictures(order.session)
-    return PrepareGiven(order=order, pictures=pictures.given, references=pictures.references)
+def gift_of(order: EncodePictures, journal: Journal) -> EncodeGiven:
+    """What a worker is sent that is to encode a part of what a client gave: with the pictures of it."""
+    return EncodeGiven(order=order, pictures=journal.pictures(order))
 
 
 def order_of(dispatch: Dispatch, journal: Journal) -> tuple[Forward, ...] | Decode:

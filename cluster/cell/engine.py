@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cluster.cell.answers import Answers
-from cluster.cell.attached import Attached, Port, Roster, event_of, order_of, preparation
+from cluster.cell.attached import Attached, Port, Roster, event_of, gift_of, order_of
 from cluster.cell.clients import Clients
 from cluster.cell.durability import Released, Told
 from cluster.cell.inbox import Inbox
@@ -68,9 +68,11 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.openings import AttachRefused, Opened, Resumed
+from longtake.core.parts import EncodePictures
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Batch,
+    ConditioningRef,
     ConnectionNumber,
     DecodeWork,
     DispatchNumber,
@@ -214,8 +216,7 @@ class Engine:
             case Heartbeat():
                 attached.vitals = message
             case _:
-                wrong = self.keeping.heard(message, self.scheduler.cell.sessions)
-                if wrong:
+                if wrong := self.keeping.heard(worker, message, self.scheduler.cell.sessions):
                     self.leave(worker, port, wrong, Loss.PROTOCOL)
                 else:
                     self.submit(event_of(message, worker, self.now_s()))
@@ -354,12 +355,11 @@ class Engine:
                 self._dispatch(effect)
             case Emit():
                 self._tell(SegmentOut(emit=effect, data=segment))
-            case PrepareStream():
-                self.journal.begin(effect.session)
-                self._send(effect.worker, preparation(effect, self.journal))
-            case EncodeText():
-                self.journal.begin(effect.conditioning.session)
+            case PrepareStream(session=session) | EncodeText(conditioning=ConditioningRef(session=session)):
+                self.journal.begin(session)
                 self._send(effect.worker, effect)
+            case EncodePictures():
+                self._send(effect.worker, gift_of(effect, self.journal))
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
             case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal() | StepsSettled():

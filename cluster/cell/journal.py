@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longtake.core.effects import Inherit, Trim
 from longtake.core.errors import InternalFault
-from longtake.core.work import ConditioningRef, LatentRef, SessionId
+from longtake.core.parts import EncodePictures
+from longtake.core.work import ConditioningRef, LatentRef, SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,17 @@ class GivenPictures:
         return self.given + self.references
 
 
+@dataclass(slots=True, kw_only=True)
+class _Gift:
+    """The pictures of a session that has not begun, and their latents as far as they are here."""
+
+    pictures: GivenPictures
+    encoder: WorkerId | None = None
+    """Who encodes them; what another has made of them is not kept."""
+    parts: dict[int, bytes] = field(default_factory=dict)
+    """The latent frames."""
+
+
 NOTHING_GIVEN = GivenPictures()
 """What most streams are given."""
 
@@ -34,7 +46,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionId, _Entry] = {}
-        self._pictures: dict[SessionId, GivenPictures] = {}
+        self._gifts: dict[SessionId, _Gift] = {}
 
     def begin(self, session: SessionId) -> None:
         """Keep bytes for `session` from now on; harmless if it does already."""
@@ -42,7 +54,7 @@ class Journal:
 
     def drop(self, session: SessionId) -> None:
         """Free everything of `session`."""
-        self.encoded(session)
+        self.begun(session)
         self._sessions.pop(session, None)
 
     def put_latents(self, ref: LatentRef, data: bytes, version: int = 0) -> bool:
@@ -60,19 +72,31 @@ class Journal:
         return same
 
     def give(self, session: SessionId, pictures: GivenPictures) -> None:
-        """Keep the pictures of a session that is about to be opened until their latents are here."""
+        """Keep the pictures of a session that is about to be opened until it is."""
         if pictures.all:
-            self._pictures[session] = pictures
+            self._gifts[session] = _Gift(pictures=pictures)
 
-    def pictures(self, session: SessionId) -> GivenPictures:
-        """InternalFault if none were given."""
-        if session not in self._pictures:
-            raise InternalFault(f"journal: the pictures that {session} was given are missing")
-        return self._pictures[session]
+    def pictures(self, order: EncodePictures) -> tuple[bytes, ...]:
+        """Those of a part that is to be encoded; the first one begins anew. InternalFault if none were given."""
+        gift = self._gifts.get(order.session)
+        if gift is None:
+            raise InternalFault(f"journal: the pictures that {order.session} was given are missing")
+        if not order.part:
+            gift.encoder, gift.parts = order.worker, {}
+        found = gift.pictures.references if order.is_reference else gift.pictures.given
+        return found[order.pictures.start : order.pictures.stop]
 
-    def encoded(self, session: SessionId) -> None:
-        """Free the pictures of a session, of which there are latents now, or which is not to be."""
-        self._pictures.pop(session, None)
+    def put_part(self, session: SessionId, worker: WorkerId, part: int, data: bytes) -> dict[int, bytes]:
+        """Keep one latent frame of what a session was given; returns those that are here, by their numbers."""
+        gift = self._gifts.get(session)
+        if gift is None or gift.encoder != worker:
+            return {}
+        gift.parts[part] = data
+        return gift.parts
+
+    def begun(self, session: SessionId) -> None:
+        """Free the pictures of a session that has begun with what they were encoded to, or that is not to be."""
+        self._gifts.pop(session, None)
 
     def adopt(
         self, session: SessionId, latents: Mapping[tuple[int, int], bytes], versions: Mapping[tuple[int, int], int]
@@ -159,7 +183,7 @@ class Journal:
         return {
             "latents": sum(sum(map(len, entry.latents.values())) for entry in entries),
             "conditioning": sum(sum(map(len, entry.conditioning.values())) for entry in entries),
-            "pictures": sum(sum(map(len, pictures.all)) for pictures in self._pictures.values()),
+            "pictures": sum(sum(map(len, (*gift.pictures.all, *gift.parts.values()))) for gift in self._gifts.values()),
         }
 
     @property

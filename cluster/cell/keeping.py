@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from itertools import accumulate
 
 from cluster.cell.attached import WorkerReport
 from cluster.cell.durability import Durability, Released, Told
@@ -14,9 +13,10 @@ from cluster.journal.writer import Reached
 from longtake.core.adoption import Adopted, AdoptFailed, StepsSettled
 from longtake.core.effects import DropJournal, Inherit, Refused, Trim
 from longtake.core.errors import Unavailable
+from longtake.core.openings import Opened
 from longtake.core.sessions.session import Session
-from longtake.core.work import ForwardWork, LatentRef, SessionId
-from workers.messages import Encoded, Prepared
+from longtake.core.work import ForwardWork, LatentRef, SessionId, WorkerId
+from workers.messages import Encoded, GivenEncoded
 
 Kept = Adopted | AdoptFailed | Trim | Inherit | DropJournal | StepsSettled
 """What is to be kept, or no more."""
@@ -52,8 +52,8 @@ class Keeping:
 
     def holds(self, told: Told) -> bool:
         """Whether a client is to be told this later, by `reached` or `tick`."""
-        if isinstance(told, Refused):
-            self._journal.encoded(told.session)
+        if isinstance(told, Refused | Opened):
+            self._journal.begun(told.session)
         return self.durability is not None and self.durability.holds(told)
 
     def reached(self, reached: Reached) -> Released:
@@ -75,36 +75,40 @@ class Keeping:
             self.durability.latents(ref, version, data)
         return same
 
-    def heard(self, report: WorkerReport, sessions: Mapping[SessionId, Session]) -> str:
+    def heard(self, worker: WorkerId, report: WorkerReport, sessions: Mapping[SessionId, Session]) -> str:
         """Keep the tensors that a worker sends with a report; returns what is wrong with them, if anything is."""
         if isinstance(report, Encoded):
             self._journal.put_conditioning(report.conditioning, report.tensor)
-        session = sessions.get(report.session) if isinstance(report, Prepared) else None
-        if isinstance(report, Prepared) and session is not None and session.is_to_encode and not report.unfit:
-            return self._take_given(session, report)
+        session = sessions.get(report.session) if isinstance(report, GivenEncoded) else None
+        if isinstance(report, GivenEncoded) and session is not None and session.is_to_encode and not report.unfit:
+            return self._take_part(worker, session, report)
         return ""
 
-    def _take_given(self, session: Session, report: Prepared) -> str:
+    def _take_part(self, worker: WorkerId, session: Session, report: GivenEncoded) -> str:
+        """Keep a latent frame of what a client gave; with the last one, all are latents as others are."""
+        frame_bytes = 4 * math.prod(session.geometry.block_shape[1:])
+        if len(report.latents) != frame_bytes:
+            return f"it reported {len(report.latents)} bytes of latents of given pictures, not {frame_bytes}"
+        frames = self._journal.put_part(session.id, worker, report.part, report.latents)
+        count = session.request.given_frames + session.graph.window.references
+        if all(part in frames for part in range(count)):
+            self._take_given(session, [frames[part] for part in range(count)])
+        return ""
+
+    def _take_given(self, session: Session, frames: list[bytes]) -> None:
         """Keep the latents of what a client gave, which nothing could make again: of finished blocks that its session
         begins with, and of the reference."""
-        graph, latents, shape = session.graph, report.given, session.geometry.block_shape
-        reference_bytes = 4 * graph.window.references * math.prod(shape[1:])
-        if len(report.references) != reference_bytes:
-            return f"it reported {len(report.references)} bytes of latents of references, not {reference_bytes}"
-        refs = [LatentRef(session=session.id, block=n, step=graph.step_count) for n in range(graph.given_blocks)]
-        sizes = [4 * math.prod(session.geometry.shape_of(ref.block)) for ref in refs]
-        if len(latents) != sum(sizes):
-            return f"it reported {len(latents)} bytes of latents of given pictures, not {sum(sizes)}"
-        ends = accumulate(sizes)
-        given = {ref: latents[end - size : end] for ref, size, end in zip(refs, sizes, ends, strict=True)}
-        if reference_bytes:
-            given[LatentRef(session=session.id, block=0, step=graph.step_count + 1)] = report.references
+        graph, given = session.graph, {}
+        for block in range(graph.given_blocks):
+            own = graph.blocks.own(block)
+            ref = LatentRef(session=session.id, block=block, step=graph.step_count)
+            given[ref] = b"".join(frames[own.start : own.stop])
+        if references := frames[session.request.given_frames :]:
+            given[LatentRef(session=session.id, block=0, step=graph.step_count + 1)] = b"".join(references)
         for ref, data in given.items():
             self._journal.put_latents(ref, data)
-        self._journal.encoded(session.id)
         if self.durability is not None:
             self.durability.given(session.id, given)
-        return ""
 
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""

@@ -71,7 +71,8 @@ class Operations:
 
     def recipes(self) -> list[pb.NamedRecipe]:
         """The recipes that streams can name, with what they cost the workers that are here."""
-        return [named_recipe(each, self._engine.scheduler.cell) for each in self._offer.recipes]
+        cell, offer = self._engine.scheduler.cell, self._offer
+        return [named_recipe(each, cell, most_given=offer.max_given_pictures(each.name)) for each in offer.recipes]
 
     def session(self, view: SessionView) -> pb.Session:
         """What is told of an open session, except whose it is."""

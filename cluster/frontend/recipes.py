@@ -11,8 +11,11 @@ from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb
 
 
-def named_recipe(named: NamedRecipe, cell: Cell) -> pb.NamedRecipe:
-    """A recipe that a cell serves, as the protocol shows it, by the times of the workers that are there now."""
+def named_recipe(named: NamedRecipe, cell: Cell, *, most_given: int) -> pb.NamedRecipe:
+    """A recipe that a cell serves, as the protocol shows it, by the times of the workers that are there now.
+
+    By it a stream may begin with `most_given` pictures.
+    """
     graph = cell.graphs[named.name]
     geometry = cell.geometry.divided(graph.blocks)
     return pb.NamedRecipe(
@@ -24,6 +27,7 @@ def named_recipe(named: NamedRecipe, cell: Cell) -> pb.NamedRecipe:
         proven=named.quality is Quality.PROVEN,
         first_block_pictures=geometry.pictures(0),
         block_pictures=geometry.pictures(1),
+        max_given_pictures=most_given,
     )
 
 

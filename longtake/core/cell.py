@@ -44,6 +44,8 @@ class Cell:
     """Which of the ready ops of a worker goes first."""
     load_rule: LoadRule
     """How many steps a block takes that begins, of the lists that its recipe has."""
+    encoding: dict[WorkerId, None] = field(default_factory=dict)
+    """The workers that may have clips to encode."""
     journal_bytes: int = 0
     """What the sessions that were let in may need of the journal, together."""
     _with_given: dict[tuple[Graph, int], Graph] = field(default_factory=dict)
@@ -80,6 +82,12 @@ class Cell:
         if given_frames and key not in self._with_given:
             self._with_given[key] = graph_with(graph, given_frames)
         return self._with_given[key] if given_frames else graph
+
+    def encode(self, session: Session) -> None:
+        """Have the worker of its slot encode what a session was given; nothing if that is done, or there is nothing."""
+        if session.is_to_encode:
+            self.workers[session.place.decoder].clips.put(session)
+            self.encoding[session.place.decoder] = None
 
     def speak_for(self, session: Session) -> None:
         """Count what a session that is let in may need of the journal."""

@@ -9,6 +9,7 @@ from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
 from longtake.core.facts import LaneMoved, Overdue, Renewed, Stalled
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
+from longtake.core.parts import EncodePictures
 from longtake.core.work import (
     ConditioningRef,
     Continuity,
@@ -50,8 +51,6 @@ class PrepareStream:
     """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
     started: bool = False
     """Whether the cleared slot begins in the middle of its stream; excludes `image` and `origin`."""
-    encodes: bool = False
-    """Whether the pictures that the session's client gave are encoded as well: the answer comes with their latents."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
@@ -320,6 +319,7 @@ Effect = (
     | Take
     | Discard
     | EncodeText
+    | EncodePictures
     | Forget
     | GiveUp
     | Trim

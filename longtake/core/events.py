@@ -113,9 +113,19 @@ class StreamPrepared:
     session: SessionId
     header: bytes
     media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PicturesEncoded:
+    """A decode worker has encoded one latent frame of what a client gave; it is in the journal."""
+
+    now_s: float
+    worker: WorkerId
+    session: SessionId
+    part: int
+    """As in EncodePictures."""
     unfit: str = ""
-    """Why the pictures that the client gave cannot be encoded; nothing was done then. Empty if they could be, or there
-    were none; their latents are in the journal."""
+    """Why its pictures cannot be encoded, which are not; empty if they could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +329,7 @@ Event = (
     | Cue
     | TextEncoded
     | StreamPrepared
+    | PicturesEncoded
     | Stowed
     | Loaded
     | ImageFailed

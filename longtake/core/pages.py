@@ -309,8 +309,7 @@ class PagePool:
         distinct = set(unmapped)
         if len(distinct) != len(unmapped) or not distinct.isdisjoint(counted):
             raise InternalFault("a page is free or spare twice, or mapped as well")
-        there = distinct.union(counted)
-        if len(there) != self.size or min(there, default=0) < 0 or max(there, default=0) >= max(self.size, 1):
+        if distinct.union(counted) != set(range(self.size)):
             raise InternalFault("a page is neither free nor spare nor mapped")
 
     def _take(self, count: int) -> tuple[PageId, ...]:

@@ -169,7 +169,7 @@ class Scheduler:
                 self._effects += told(event)
             case _:
                 self._session_event(event)
-        self._effects += self._waiting.let_in(now_s=self._now_s)
+        self._effects += [*self._waiting.let_in(now_s=self._now_s), *self._dispatcher.encode(now_s=self._now_s)]
         return self._reports.ordered(self._effects, now_s=self._now_s)
 
     def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:

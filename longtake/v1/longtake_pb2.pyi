@@ -551,7 +551,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ..., recipes: _Optional[_Iterable[_Union[NamedRecipe, _Mapping]]] = ..., max_given_pictures: _Optional[int] = ...) -> None: ...
 
 class NamedRecipe(_message.Message):
-    __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures")
+    __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures", "max_given_pictures")
     NAME_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_COST_FIELD_NUMBER: _ClassVar[int]
@@ -560,6 +560,7 @@ class NamedRecipe(_message.Message):
     PROVEN_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
     BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_GIVEN_PICTURES_FIELD_NUMBER: _ClassVar[int]
     name: str
     recipe: Recipe
     relative_cost: float
@@ -568,7 +569,8 @@ class NamedRecipe(_message.Message):
     proven: bool
     first_block_pictures: int
     block_pictures: int
-    def __init__(self, name: _Optional[str] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., relative_cost: _Optional[float] = ..., latency_s: _Optional[float] = ..., help: _Optional[str] = ..., proven: _Optional[bool] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ...) -> None: ...
+    max_given_pictures: int
+    def __init__(self, name: _Optional[str] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., relative_cost: _Optional[float] = ..., latency_s: _Optional[float] = ..., help: _Optional[str] = ..., proven: _Optional[bool] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., max_given_pictures: _Optional[int] = ...) -> None: ...
 
 class WordGroup(_message.Message):
     __slots__ = ("name", "words")

@@ -26,7 +26,8 @@ from longtake.core.recipe.given import plan_with
 from longtake.core.work import Continuity, CueId, Fork, SessionId
 from tests.cluster.cell.world import Hashes
 from tests.cluster.kept_cell import OTHER, PROMPT, cell, outlives_a_kill
-from tests.workers.given_pictures import encoded, moving_ball, png
+from tests.samples import first
+from tests.workers.given_pictures import encoded, latents_of, moving_ball, png
 from tests.workers.model_dir import model_info, write_model, write_model_that_encodes
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
@@ -60,7 +61,7 @@ def expected(model: Path, count: int, blocks: int, seed: int, prompts: dict[int,
     recipe, geometry = replace(info.recipe, blocks=plan), info.geometry.divided(plan)
     encoder = weights.load_encoder(model, info, Compute())
     assert encoder is not None
-    latents_FCHW = PictureEncoder(encoder, LatentFormat.of(info), geometry).latents(PICTURES[:count])
+    latents_FCHW = latents_of(PictureEncoder(encoder, LatentFormat.of(info), geometry), PICTURES[:count])
     given = [latents_FCHW[plan.own(block).start : plan.own(block).stop][None] for block in range(plan.block_of(frames))]
     denoiser, text = weights.load_denoiser(model, info, Compute()), load_text_encoder(model, info, Compute())
     made = generate_from(
@@ -100,7 +101,7 @@ def options(count: int, **more: object) -> StreamOptions:
     return StreamOptions(**(values | more))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", first(2, COUNTS))
 async def test_what_is_streamed_is_what_is_rendered_and_its_latents_are_the_oracles(model: Path, count: int) -> None:
     hashes, rendered, streamed = Hashes(model_info().recipe.step_count), list[StreamEvent](), list[StreamEvent]()
     await render_events(open_request(PROMPT, options(count)), rendered.append, model=str(model))
@@ -153,7 +154,7 @@ async def test_what_cannot_be_given_is_refused_in_words_and_leaves_nothing(model
                 pass
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", first(1, LEVELS))
 async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, level: Level) -> None:
     model, cue = tmp_path / "model", CueRequest(cue=CueId("c"), prompt=OTHER, block=4)
     write_model_that_encodes(model, level)

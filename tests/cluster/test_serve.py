@@ -136,8 +136,11 @@ def test_a_signal_while_the_model_is_read_ends_the_server_at_once(tmp_path: Path
     assert serving.returncode == 130 and "Traceback" not in said
 
 
-@pytest.mark.parametrize(("server", "number"), [("in-process", signal.SIGTERM), ("subprocess", signal.SIGINT)],
-                         indirect=["server"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("server", "number"),
+    [("subprocess", signal.SIGINT), pytest.param("in-process", signal.SIGTERM, marks=pytest.mark.slow)],
+    indirect=["server"],
+)
 def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_process(
     server: Server, number: signal.Signals
 ) -> None:

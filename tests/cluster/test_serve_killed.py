@@ -13,6 +13,7 @@ from longtake.client import CueAt, StreamOptions
 from longtake.client.events import ClosedEvent, SegmentEvent, StreamEvent
 from longtake.client.sync import SyncClient
 from tests.cluster.served import Server
+from tests.samples import first
 from tests.workers.model_dir import write_model
 
 PROMPT, OTHER = "a red ball swaying at night", "a blue box in the fog"
@@ -23,7 +24,7 @@ def segments(events: list[StreamEvent]) -> list[tuple[int, bytes]]:
     return [(event.index, event.data) for event in events if isinstance(event, SegmentEvent)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", first(1, [signal.SIGKILL, signal.SIGTERM]))
 def test_a_stream_outlives_a_server_that_is_killed_or_shut_down(tmp_path: Path, number: signal.Signals) -> None:
     model, journal = tmp_path / "model", tmp_path / "journal"
     model.mkdir()

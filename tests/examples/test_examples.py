@@ -82,6 +82,7 @@ def test_the_document_has_the_programs_as_they_are() -> None:
         assert (EXAMPLES / name).read_text() in blocks
 
 
+@pytest.mark.slow  # `make check` looks at them too, beside everything else
 def test_a_strict_type_checker_has_nothing_to_ask(tmp_path: Path) -> None:
     arguments = ["--strict", "--no-incremental", "--config-file", "", "--explicit-package-bases"]
     said, _, status = mypy.run([*arguments, *map(str, PROGRAMS)])

@@ -23,7 +23,7 @@ PROMPT = "a red ball swaying at night"
 PATIENCE_S = 60.0
 CONFIG = """
 [model]
-device = "simulated:2ms"
+device = "simulated:8ms"
 [cluster]
 launch = "subprocess"
 [listen]

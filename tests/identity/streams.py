@@ -36,7 +36,7 @@ from tests.core.support.recipes import altered
 from tests.workers.oracle_courses import KnownTensors, Network, texts_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import PrepareGiven
+from workers.messages import EncodeGiven
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.text import load_text_encoder
@@ -132,12 +132,13 @@ def reference_latents(geometry: Geometry, seed: int, frames: int) -> Tensor:
     return normal(2000 + seed, 0, 0, geometry.divided(BlockPlan(frames=frames)).block_shape)
 
 
-def encoded(info: ModelInfo, message: PrepareGiven) -> tuple[bytes, bytes]:
-    """Latents of what a stream begins with, and of what it looks at; its seed stands for each picture."""
-    frames = given_frames(info.recipe)
-    given = [given_latents(info.geometry, int(seed), frames) for seed in message.pictures[:1]]
-    images = [reference_latents(info.geometry, int(seed), len(message.references)) for seed in message.references[:1]]
-    return b"".join(map(tensor_to_bytes, given)), b"".join(map(tensor_to_bytes, images))
+def encoded(info: ModelInfo, message: EncodeGiven) -> bytes:
+    """The latent frame of a part of what a stream begins with, or looks at; its seed stands for each picture."""
+    order, seed = message.order, int(message.pictures[0])
+    if order.is_reference:
+        images = reference_latents(info.geometry, seed, info.recipe.context.reference_frames)
+        return tensor_to_bytes(images[order.pictures.start][None])
+    return tensor_to_bytes(given_latents(info.geometry, seed, given_frames(info.recipe))[order.part][None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,13 @@ from cluster.launch.plan import POCKET, model_path
 from tests.identity.__main__ import Row, matrix
 from tests.identity.layouts import LAYOUTS, Layout
 from tests.identity.streams import SIMULATED, Right
+from tests.samples import first
 from workers.models import weights
 
 SEEDS = (3, 11, 5, 8)
 BLOCKS = 5
-"""More than the window of the pocket model holds: pages are used again."""
+"""More than the window holds: pages are used again."""
+BY_HAND_BLOCKS = 16
 BY_HAND = [layout for layout in LAYOUTS if layout.split == 1]
 """Simulated workers hold no layers that could be shared out."""
 
@@ -39,6 +41,12 @@ def row_of(layout: Layout, model: Path, device: str, blocks: int) -> Row:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_a_small_model_is_the_oracles(layout: Layout, small_model: Path) -> None:
+    row = row_of(layout, small_model, "cpu", BLOCKS)
+    assert row.is_right, row
+
+
+@pytest.mark.parametrize("layout", first(1, reversed(LAYOUTS)), ids=lambda layout: layout.name)
 def test_the_pocket_model_is_the_oracles(layout: Layout) -> None:
     row = row_of(layout, model_path(POCKET), "cpu", BLOCKS)
     assert row.is_right, row
@@ -46,7 +54,7 @@ def test_the_pocket_model_is_the_oracles(layout: Layout) -> None:
 
 @pytest.mark.parametrize("layout", BY_HAND, ids=lambda layout: layout.name)
 def test_the_model_that_is_computed_by_hand_is_as_computed(layout: Layout, simulated_model: Path) -> None:
-    row = row_of(layout, simulated_model, SIMULATED, 60)
+    row = row_of(layout, simulated_model, SIMULATED, BY_HAND_BLOCKS)
     assert row.is_right, row
     # And the layout did what it is named after.
     assert (row.seen.largest_batch > 1) is (row.seen.mixed > 0) is (layout.batch_limit > 1), row
@@ -56,7 +64,7 @@ def test_the_model_that_is_computed_by_hand_is_as_computed(layout: Layout, simul
 
 @pytest.mark.parametrize("layout", BY_HAND, ids=lambda layout: layout.name)
 def test_two_pages_that_change_places_are_noticed(layout: Layout, simulated_model: Path) -> None:
-    assert row_of(replace(layout, broken=True), simulated_model, SIMULATED, 60).wrong
+    assert row_of(replace(layout, broken=True), simulated_model, SIMULATED, BY_HAND_BLOCKS).wrong
 
 
 @pytest.mark.parametrize(
@@ -64,5 +72,7 @@ def test_two_pages_that_change_places_are_noticed(layout: Layout, simulated_mode
     [layout for layout in LAYOUTS if layout.split > 1 or (layout.workers == 1 and layout.batch_limit in (1, 8, 16))],
     ids=lambda layout: layout.name,
 )
-def test_two_pages_that_change_places_are_noticed_in_the_pocket_model(layout: Layout) -> None:
-    assert row_of(replace(layout, broken=True), model_path(POCKET), "cpu", BLOCKS).wrong
+def test_two_pages_that_change_places_are_noticed_where_layers_are_shared_out_too(
+    layout: Layout, small_model: Path
+) -> None:
+    assert row_of(replace(layout, broken=True), small_model, "cpu", BLOCKS).wrong

@@ -14,13 +14,13 @@ from longtake.core.errors import UnknownPeer
 from longtake.core.recipe.ops import Kind
 from longtake.core.work import PageId, Role
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Introduction, Prepared, PrepareGiven, Task
+from workers.messages import Decode, Done, Encoded, EncodeGiven, GivenEncoded, Introduction, Prepared, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
 
-Giving = Callable[[PrepareGiven], tuple[bytes, bytes]]
-"""Latents of the pictures that a stream begins with, and of its references."""
+Giving = Callable[[EncodeGiven], bytes]
+"""The latent frame of a part of what a stream begins with, or looks at."""
 
 
 class WithoutPictures:
@@ -49,9 +49,8 @@ class WithoutPictures:
                 yield Done(sequence=message.sequence)
             case PrepareStream():
                 yield Prepared(session=message.session, header=b"", media_type="")
-            case PrepareGiven() if self._giving is not None:
-                given, references = self._giving(message)
-                yield Prepared(session=message.session, header=b"", media_type="", given=given, references=references)
+            case EncodeGiven(order=order) if self._giving is not None:
+                yield GivenEncoded(session=order.session, part=order.part, latents=self._giving(message))
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 tensor = tensor_to_bytes(encoded.features_TC)

@@ -17,6 +17,7 @@ from pocket.look import PIECE_PICTURES
 from pocket.served import decoded, recipes_server, served_source
 from pocket.sources import Request, Timed
 from pocket.world import Change, Clip
+from tests.samples import first
 from workers.models import pocket_text
 from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
@@ -41,10 +42,10 @@ def _through_h264(pictures: Pictures, path: Path) -> Pictures:
     return decoded(path.read_bytes())
 
 
-@pytest.mark.parametrize("start", range(6))
+@pytest.mark.parametrize("start", first(1, range(7)))
 def test_every_scene_is_told_from_its_pictures(start: int) -> None:
     rng = np.random.default_rng(start)
-    for scene in world.all_scenes()[start::6]:
+    for scene in world.all_scenes()[start::7]:  # every seventh has every pair of two attributes
         seen = judge.classify(_pictures(Clip(scene=scene, phase=float(rng.uniform(0, 6.28))), PERIOD))
         assert all(seen.matches(scene).values()), (scene, seen)
 

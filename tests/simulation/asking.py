@@ -10,7 +10,6 @@ from cluster.cell.journal import NOTHING_GIVEN, GivenPictures
 from longtake.core.events import CueRequest, Open
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.cues import Back, CueChange, CueEffect, CueRule
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
 from tests.simulation.oracle import Script
 from tests.simulation.wishes import Wish
@@ -34,11 +33,9 @@ def pictures_of(wish: Wish, model: Model) -> GivenPictures:
 
 def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None) -> Script:
     """What a client asks for, before anything is accepted: a fork at this block, or where its parent will be."""
-    pictures, geometry = pictures_of(wish, model), model.geometry
-    beginning = _latents(b"given", pictures.given, geometry.divided(BlockPlan(frames=max(1, wish.given))))
-    image = _latents(
-        b"reference", pictures.references, geometry.divided(BlockPlan(frames=len(pictures.references) or 1))
-    )
+    pictures = pictures_of(wish, model)
+    beginning = _latents_of(pictures.given, model)
+    image = b"".join(_latents_of((picture,), model) for picture in pictures.references)
     first = 0 if parent is None else parent.given_blocks if block is None else block
     return Script(
         model=model, number=100 + wish.number, prompt=f"prompt {wish.number}", blocks=wish.blocks, parent=parent,
@@ -46,8 +43,13 @@ def script_of(wish: Wish, model: Model, parent: Script | None, block: int | None
     )  # fmt: skip
 
 
-def _latents(word: bytes, pictures: tuple[bytes, ...], geometry: Geometry) -> bytes:
-    return arithmetic.latents_of(arithmetic.mix(word, *pictures), geometry) if pictures else b""
+def _latents_of(pictures: tuple[bytes, ...], model: Model) -> bytes:
+    """What these are encoded to: the first by itself, then four for a frame, each with all that came before."""
+    one, seen, frames = model.geometry.divided(BlockPlan(frames=1)), b"", b""
+    for end in range(1, len(pictures) + 1, 4):
+        seen = arithmetic.encoder_after(seen, pictures[max(0, end - 4) : end])
+        frames += arithmetic.latents_of(seen, one)
+    return frames
 
 
 def cue_of(session: SessionId, number: int, block: int | None, model: Model) -> CueRequest:

@@ -23,13 +23,14 @@ from longtake.core.effects import (
 )
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Problem
-from longtake.core.events import Ack, CueRequest, Event, Pause, Play
+from longtake.core.events import Ack, Event, Pause, Play
 from longtake.core.openings import Opened
 from longtake.core.work import Continuity, CueId, Fork, SessionId
 from tests.simulation import calls
-from tests.simulation.asking import cue_of, opening, pictures_of, script_of
+from tests.simulation.asking import opening, pictures_of, script_of
 from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Script, Turn, segments
+from tests.simulation.told_cues import ToldCues
 from tests.simulation.wishes import Deed, Wish
 
 RETRIES = 4
@@ -92,8 +93,6 @@ class SimulatedClient:
         self.model = self.cell.models[self.wish.recipe]
         self.next = 0
         """The segment that must come next."""
-        self.requests: dict[CueId, CueRequest] = {}
-        """What each cue asks for."""
         self._call: Call | None = None
         self._older: list[Call] = []
         """Broken calls of which the server may not know yet that they are."""
@@ -103,9 +102,7 @@ class SimulatedClient:
         self._shown: int | None = None
         """The cursor with which it came back last."""
         self._starves_until_s, self._is_playing, self._acts = 0.0, True, list(self.wish.acts)
-        self._cues: dict[CueId, CueRequest] = {}
-        """Those without an answer."""
-        self._told: dict[CueId, list[type[ClientMessage]]] = {}
+        self._cues = ToldCues()
         self._closed: Closed | None = None
         if self.parent is None:
             self.cell.agenda.at(self.wish.begins_s, self.open)
@@ -141,9 +138,8 @@ class SimulatedClient:
         parent, block = self.parent, None if self.parent is None else self._forks_at(self.parent)
         self.is_vague = False
         self.script = script_of(wish, self.model, None if parent is None else parent.script, block)
-        self._cues.clear()
-        self._told.clear()
-        cues = tuple(self._cue(block) for block in wish.cues)
+        self._cues.begin_anew()
+        cues = tuple(self._cues.ask(self.session, block, self.model) for block in wish.cues)
         fork = None if parent is None else Fork(session=parent.session, block=block)
         asked = opening(wish, self.session, self.script, cues, fork)
         self._dial().open(asked, pictures_of(wish, self.model))
@@ -156,15 +152,9 @@ class SimulatedClient:
         call = self._call = Call(self.cell, self.session, self._hear, self._turned_away)
         return call
 
-    def _cue(self, block: int | None) -> CueRequest:
-        request = cue_of(self.session, len(self.requests), block, self.model)
-        self.requests[request.cue] = self._cues[request.cue] = request
-        self._told[request.cue] = []
-        return request
-
     def accepted(self, cue: CueId, block: int) -> None:
         """A cue has its block: it counts from now on, even if its client will be told later."""
-        request = self.requests[cue]
+        request = self._cues.requests[cue]
         self.script.turns[block] = Turn(request.prompt, self.model.recipe.cues.of(request.change))
 
     def _send(self, make: Callable[..., Event]) -> None:
@@ -181,7 +171,8 @@ class SimulatedClient:
             act = self._acts.pop(0)
             match act.deed:
                 case Deed.CUE:
-                    request = self._cue(None if act.ahead is None else self.next + act.ahead)
+                    block = None if act.ahead is None else self.next + act.ahead
+                    request = self._cues.ask(self.session, block, self.model)
                     if self._call is not None:
                         self._call.cue(request)
                 case Deed.PAUSE:
@@ -249,7 +240,7 @@ class SimulatedClient:
     def _repeat(self) -> None:
         """Ask once more for what may not have arrived (longtake.client.memory.Remembered.repetition)."""
         assert self._call is not None
-        for request in self._cues.values():
+        for request in self._cues.unanswered:
             self._call.cue(request)
         if self._cursor is not None:
             self._consumed(self._cursor)
@@ -270,8 +261,8 @@ class SimulatedClient:
 
     def check_found(self, cues: set[CueId]) -> None:
         """What it was told to be accepted must have outlived the server."""
-        accepted = {cue for cue, told in self._told.items() if CueAccepted in told and CueSuperseded not in told}
-        self._check(accepted <= cues, f"cues {accepted - cues} were accepted, and are lost")
+        lost = self._cues.accepted - cues
+        self._check(not lost, f"cues {lost} were accepted, and are lost")
 
     def taken_over(self, cues: dict[int, CueId]) -> None:
         """Another server goes on with its stream, from these cues."""
@@ -349,19 +340,11 @@ class SimulatedClient:
 
     def _cue_goes_on(self, cue: CueId, message: ClientMessage) -> None:
         """A cue is refused, or accepted and then applied or superseded; each once, but for what a call repeats."""
-        told, before = type(message), self._told[cue]
-        if told in before:
-            self._check(self.counts["Opened"] > 1, f"cue {cue}: {told.__name__} again")
-            return
-        if not before:
-            may_follow = told in (CueAccepted, RequestRefused)
-        else:
-            may_follow = before == [CueAccepted] and told in (CueApplied, CueSuperseded)
-        self._check(may_follow, f"cue {cue}: {told.__name__} after {before}")
-        if isinstance(message, CueAccepted):
+        is_answer = self._cues.requests.get(cue) in self._cues.unanswered
+        wrong = self._cues.hears(cue, message, may_repeat=self.counts["Opened"] > 1)
+        self._check(not wrong, wrong)
+        if isinstance(message, CueAccepted) and is_answer:
             self._check(message.block >= self.next, f"segment {self.next} comes next: {message}")
-        before.append(told)
-        self._cues.pop(cue, None)
 
     def _turned_away(self, problem: Problem) -> None:
         """Its call begins nothing."""
@@ -395,7 +378,7 @@ class SimulatedClient:
             self._check(right, f"{sent} segments came, {message.segments} were sent")
         if message.ending is Ending.COMPLETED:
             self._check(self.next == self.wish.blocks, f"complete after {self.next} of {self.wish.blocks} blocks")
-            waiting = [cue for cue, told in self._told.items() if told == [CueAccepted]]
+            waiting = self._cues.waiting
             self._check(
                 not waiting or self.cell.backlog_is_short,
                 f"complete, and nothing has come of the accepted cues {waiting}",

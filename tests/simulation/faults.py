@@ -13,13 +13,15 @@ from longtake.core.recipe.ops import Kind, Op
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import SessionId
 from tests.core.support.parts import op_of
-from workers.messages import Decode, Down, PrepareGiven, Task
+from workers.messages import Decode, Down, EncodeGiven, Task
 
 OPS = tuple(kind.value for kind in Kind)
 DISK = ("name", "write truth", "sync truth", "write latents", "sync latents", "cut", "remove")
 """What the writer of the journal does on its disk."""
+PART = "given"
+"""To encode a part of what a client gave; its block is the number of the part."""
 ERRANDS = ("encode", "prepare", "stow", "give", "take", "load")
-"""What workers do beside ops."""
+"""What workers do beside that and ops."""
 RENEWAL = "renew"
 """An op that commits a block anew because a prompt has changed, whatever else it is."""
 
@@ -29,7 +31,7 @@ class Job(NamedTuple):
 
     session: SessionId
     what: str
-    """One of OPS, ERRANDS or DISK, or RENEWAL."""
+    """One of OPS, ERRANDS or DISK, or RENEWAL, or PART."""
     step: int = 0
     block: int = 0
     """Both 0 for an errand; on a disk, and of renewals, it counts how often that was done for the session."""
@@ -45,8 +47,10 @@ def jobs_of(message: Down) -> tuple[Job, ...]:
             return tuple(Job(session, op.kind.value, op.step, op.block) for session, op in ops)
         case EncodeText():
             return (Job(message.conditioning.session, "encode"),)
-        case PrepareStream() | PrepareGiven():
+        case PrepareStream():
             return (Job(message.session, "prepare"),)
+        case EncodeGiven():
+            return (Job(message.session, PART, 0, message.order.part),)
         case Stow() | Give() | Take() | LoadImage():
             return (Job(message.session, "load" if isinstance(message, LoadImage) else type(message).__name__.lower()),)
         case _:
@@ -170,7 +174,7 @@ class KillPoints:
     def __str__(self) -> str:
         ops = [_column(what, phase) for what in OPS for phase in Phase]
         disk = [_column(what, phase) for what in DISK for phase in (Phase.BEFORE, Phase.AFTER)]
-        return "\n".join(map(self._table, (ops, (*ERRANDS, RENEWAL), disk)))
+        return "\n".join(map(self._table, (ops, (*ERRANDS, PART, RENEWAL), disk)))
 
     def _table(self, columns: Sequence[str]) -> str:
         rows = sorted({row for row, _ in self.hits}, key=lambda row: (not row.startswith("lane"), row))
@@ -187,7 +191,7 @@ def _width(column: str) -> int:
 
 def _column(what: str, phase: Phase) -> str:
     """The moment as the table names it."""
-    if what in (*ERRANDS, RENEWAL):
+    if what in (*ERRANDS, PART, RENEWAL):
         return what
     named = {("C", Phase.TAKEN): "seal", ("V", Phase.TAKEN): "emit"}
     return named.get((what, phase), f"{phase.value} {what}")

@@ -18,7 +18,19 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from tests.simulation.disks import DiskTrouble, Spell
-from tests.simulation.faults import DECODER, DISK, ERRANDS, RENEWAL, SERVER, TEXTER, Fault, Moment, Phase, Trouble
+from tests.simulation.faults import (
+    DECODER,
+    DISK,
+    ERRANDS,
+    PART,
+    RENEWAL,
+    SERVER,
+    TEXTER,
+    Fault,
+    Moment,
+    Phase,
+    Trouble,
+)
 from tests.simulation.kinds import any_model, may_be_given
 from tests.simulation.wishes import Act, Deed, Wish
 from workers.simulated.arithmetic import Reach
@@ -282,6 +294,8 @@ def _faults(
         first = Moment(wish.number, draw.choice(DISK), 0, draw.randrange(4), draw.choice([Phase.BEFORE, Phase.AFTER]))
     elif draw.random() < ERRAND:
         first = Moment(wish.number, draw.choice(ERRANDS), 0, 0, phase)
+        if wish.given and draw.random() < 0.5:
+            first = Moment(wish.number, PART, 0, draw.randrange(wish.given), phase)
     else:
         chain = draw.choice(Graph(models[wish.recipe].recipe).chains)
         block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted

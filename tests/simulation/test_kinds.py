@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import islice
 
 import pytest
 
@@ -17,6 +19,7 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.renewals import Renewal, Renewing
 from longtake.core.recipe.shelf import Shelf
 from longtake.core.recipe.shots import Shots
+from tests.samples import first
 from tests.simulation.calm import calmed
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
@@ -28,9 +31,13 @@ from workers.simulated.lanes import SimulatedLanes
 SEEDS = range(400)
 
 
-def first(count: int, holds: Callable[[Scenario], bool]) -> list[int]:
+known = cache(scenario)
+"""They are looked through at each import."""
+
+
+def where(holds: Callable[[Scenario], bool], count: int = 4) -> list[int]:
     """The first seeds of which this holds."""
-    return [seed for seed in SEEDS if holds(scenario(seed))][:count]
+    return list(islice((seed for seed in SEEDS if holds(known(seed))), count))
 
 
 def renews(made: Scenario) -> bool:
@@ -110,7 +117,7 @@ def test_every_mechanism_is_struck() -> None:
     assert len(levels) == 4
 
 
-@pytest.mark.parametrize("seed", first(4, renews))
+@pytest.mark.parametrize("seed", first(2, where(renews)))
 def test_a_recache_that_is_left_out_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, renewal = eager(seed), Renewing.renewal
     all_is_well(made)
@@ -122,7 +129,7 @@ def test_a_recache_that_is_left_out_is_seen(seed: int, monkeypatch: pytest.Monke
     assert is_seen(made)
 
 
-@pytest.mark.parametrize("seed", first(4, renews_jointly))
+@pytest.mark.parametrize("seed", first(2, where(renews_jointly)))
 def test_a_joint_recache_that_is_done_one_by_one_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = eager(seed)
     all_is_well(made)
@@ -134,7 +141,7 @@ def test_a_joint_recache_that_is_done_one_by_one_is_seen(seed: int, monkeypatch:
     assert is_seen(made)
 
 
-@pytest.mark.parametrize("seed", first(4, renews))
+@pytest.mark.parametrize("seed", first(2, where(renews)))
 def test_a_recache_with_the_prompt_before_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, renewal = eager(seed), Renewing.renewal
     all_is_well(made)
@@ -148,7 +155,7 @@ def test_a_recache_with_the_prompt_before_is_seen(seed: int, monkeypatch: pytest
 
 def test_loads_that_are_forgotten_with_the_server_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that a client has seen would be made again with other steps, if any was shed."""
-    made = [eager(seed) for seed in first(4, lambda made: recipe_of(made).steps.most_load > 0)]
+    made = [eager(seed) for seed in where(lambda made: recipe_of(made).steps.most_load > 0)]
     made = [powerless(replace(each, limits=replace(each.limits, rewind_blocks=20)), 9) for each in made]
     for each in made:
         all_is_well(each)
@@ -163,14 +170,14 @@ def test_loads_that_are_forgotten_with_the_server_are_seen(monkeypatch: pytest.M
 
 def test_a_shot_that_is_not_made_anew_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """In those of the stories that go back to one."""
-    stories = [eager(seed) for seed in first(4, tells)]
+    stories = [eager(seed) for seed in where(tells)]
     for made in stories:
         all_is_well(made)
     monkeypatch.setattr(Shots, "again", lambda *_: None)
     assert [is_seen(made) for made in stories].count(True) >= 2
 
 
-@pytest.mark.parametrize("seed", first(4, tells))
+@pytest.mark.parametrize("seed", first(2, where(tells)))
 def test_a_cut_that_only_changes_the_prompt_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = eager(seed)
     all_is_well(made)
@@ -178,7 +185,7 @@ def test_a_cut_that_only_changes_the_prompt_is_seen(seed: int, monkeypatch: pyte
     assert is_seen(made)
 
 
-@pytest.mark.parametrize("seed", first(3, tells_further_on))
+@pytest.mark.parametrize("seed", first(1, where(tells_further_on, 3)))
 def test_shots_that_do_not_stand_apart_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = eager(seed)
     all_is_well(made)
@@ -186,7 +193,7 @@ def test_shots_that_do_not_stand_apart_are_seen(seed: int, monkeypatch: pytest.M
     assert is_seen(made)
 
 
-@pytest.mark.parametrize("seed", first(3, runs_ahead))
+@pytest.mark.parametrize("seed", first(1, where(runs_ahead, 3)))
 def test_a_reference_that_waits_to_be_overtaken_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = eager(seed)
     all_is_well(made)

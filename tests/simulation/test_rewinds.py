@@ -12,6 +12,7 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.session import Session
+from tests.samples import covering
 from tests.simulation.calls import Violation
 from tests.simulation.calm import SOME, calm
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
@@ -55,8 +56,7 @@ def test_a_stream_and_a_fork_of_its_past_are_both_complete(seed: int) -> None:
     assert not world.clients[1].has_depended and not outcome.events["Recovered"]
 
 
-@pytest.mark.parametrize("struck_at", [8, 15])
-@pytest.mark.parametrize("seed", SOME)
+@pytest.mark.parametrize(("seed", "struck_at"), covering(SOME, [8, 15], together=1))
 def test_the_fork_goes_on_after_losses_of_power(seed: int, struck_at: int) -> None:
     world = World(rewound(seed, struck_at=struck_at))
     outcome = world.run()

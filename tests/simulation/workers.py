@@ -17,7 +17,7 @@ from tests.simulation.agenda import Action, Agenda
 from tests.simulation.failing import FailingWorker, Failures
 from tests.simulation.faults import Job, Phase, jobs_of
 from tests.simulation.links import Pipe
-from workers.messages import Decode, Down, ImageOrder, Introduction, JoinChain, PrepareGiven, Shutdown, Task, Up
+from workers.messages import Decode, Down, EncodeGiven, ImageOrder, Introduction, JoinChain, Shutdown, Task, Up
 from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
 
@@ -25,7 +25,7 @@ PATIENCE_S = 2.0
 """How long a worker waits for another one that is to give or take an image."""
 LOOK_S = 0.01
 
-Queued = Task | PrepareStream | PrepareGiven | EncodeText | Forget | Stow
+Queued = Task | PrepareStream | EncodeGiven | EncodeText | Forget | Stow
 
 
 class Cell(Protocol):
@@ -271,7 +271,7 @@ class SimulatedProcess:
             case Stow(source=int()):
                 self._images[message.image] = deque([message])  # what names the image waits until it is there
                 self._queue(message)
-            case Task() | EncodeText() | Forget() | PrepareGiven() | PrepareStream(image=None):
+            case Task() | EncodeText() | Forget() | EncodeGiven() | PrepareStream(image=None):
                 self._queue(message)
             case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
                 assert message.image is not None
@@ -299,7 +299,7 @@ class SimulatedProcess:
         match message:
             case Task():
                 seconds = draw.uniform(0.005, 0.02) * (1 if isinstance(message.order, Decode) else len(message.order))
-            case EncodeText() | PrepareGiven():
+            case EncodeText() | EncodeGiven():
                 seconds = draw.uniform(0.001, 0.03)
             case _:
                 seconds = draw.uniform(0.0, 0.003)
@@ -332,8 +332,6 @@ class SimulatedProcess:
                     work = message.order.work
                     started = self._cleared.pop(work.slot, work.block > 0)
                     assert started == (work.block > 0), f"{work} in a slot that was prepared with started={started}"
-            case PrepareGiven(order=order):
-                self._cleared[order.slot] = order.started
             case PrepareStream(image=None, origin=None):
                 self._cleared[message.slot] = message.started
             case PrepareStream():

@@ -164,7 +164,7 @@ class World:
         check_admitted(event, scheduler)
         latents = self.engine.journal.sizes_bytes()["latents"]
         rewinds = self.scenario.limits.rewind_blocks
-        there = {*self.engine.journal.sessions, *(view.session for view in scheduler.sessions())}
+        there = {*self.engine.journal.sessions, *scheduler.cell.sessions}
         clients = map(self._client_of, sorted(there))  # one that is adopted next has its latents before
         bound = sum(journal_bytes(client.script, client.wish, rewinds) for client in clients)
         if latents > bound:
@@ -366,7 +366,7 @@ class World:
         if (
             not self.server.is_up
             or self.engine.keeping.is_adopting
-            or self.engine.scheduler.sessions()
+            or self.engine.scheduler.cell.sessions
             or not all(map(self._is_done, self.clients))
         ):
             return False

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.decode.giving import Giving
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -41,6 +46,13 @@ def encoded(picture_HWC: NDArray[np.uint8], name: str = "png", kind: str = "rgb2
     frame = av.VideoFrame.from_ndarray(picture_HWC, "rgb24").reformat(format=kind)
     frame.pts, frame.time_base = 0, Fraction(1)
     return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
+
+
+def latents_of(giving: Giving, pictures: Sequence[bytes]) -> Tensor:
+    """The latents [F, C, H, W] of a clip, a frame at a time: the first picture, then four for each."""
+    state = giving.begin()
+    ends = range(1, len(pictures) + 1, 4)
+    return torch.cat([giving.frame(pictures[max(0, end - 4) : end], state) for end in ends])
 
 
 def moving_ball(count: int, side: int = 64) -> list[NDArray[np.uint8]]:

@@ -1,54 +1,37 @@
 """The goldens of LongLive's own code, in both of its models: places that are frame numbers (v1), or window slots.
 
-They are the pairs longlive*_tiny_*.json, .safetensors where reference.py looks for goldens. Shape suffixes as in
-oracle.py.
+They are the pairs longlive*_tiny_*.json, .safetensors. Shape suffixes as in oracle.py.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.positions import Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
-from tests.workers.reference import PLACES
+from tests.workers.golden_pair import GoldenPair, goldens, read
 from tests.workers.unturned import turned
-from workers.models.wan.config import WanConfig, WanVAEConfig
-from workers.models.weights import ModelInfo, new_decoder, save_model
 
-GOLDENS = {path.stem: path for place in PLACES for path in sorted(place.glob("longlive*_tiny_*.json"))}
+GOLDENS = goldens("longlive*_tiny_*")
 INFINITE = "longlive_infinite_tiny_A"
 ATOL = 2e-5
-_WEIGHTS = "weights.model."
 
 
-@dataclass(frozen=True)
-class LongLiveGolden:
-    """One sidecar with its tensors."""
-
-    sidecar: dict[str, Any]
-    tensors: dict[str, Tensor]
+class LongLiveGolden(GoldenPair):
+    """One of them."""
 
     @staticmethod
     @cache
     def load(name: str) -> LongLiveGolden:
-        path = GOLDENS[name]
-        sidecar = json.loads(path.read_text())
-        scheduler = sidecar["config"]["scheduler"]
+        golden = LongLiveGolden(*read(GOLDENS[name]))
+        scheduler = golden.config["scheduler"]
         assert scheduler["warp_denoising_step"] and scheduler["context_noise"] == 0
-        return LongLiveGolden(sidecar, load_file(path.with_suffix(".safetensors")))
+        return golden
 
     @property
     def places_are_slots(self) -> bool:
@@ -59,30 +42,17 @@ class LongLiveGolden:
     @property
     def recipe(self) -> Recipe:
         """As our files would have it, without anything that happens at a cue."""
-        config = self.sidecar["config"]
         return Recipe(
-            steps=StepPlan(
-                ladder=tuple(config["scheduler"]["denoising_step_list"]), shift=config["scheduler"]["timestep_shift"]
-            ),
-            blocks=BlockPlan(frames=config["blocks"]["num_frame_per_block"]),
-            context=Context(
-                level=Level.CLEAN,
-                window_frames=config["cache"]["local_attn_size_frames"],
-                sink_frames=config["cache"]["sink_size_frames"],
-            ),
+            steps=self.steps,
+            blocks=BlockPlan(frames=self.block_frames),
+            context=Context(level=Level.CLEAN, window_frames=self.window_frames, sink_frames=self.sink_frames),
             positions=Positions(stream=Numbering.LISTED if self.places_are_slots else Numbering.ABSOLUTE),
         )
 
     @property
-    def blocks(self) -> int:
-        """Blocks of the whole runs."""
-        blocks: int = self.sidecar["config"]["blocks"]["num_blocks"]
-        return blocks
-
-    @property
     def rows(self) -> int:
         """Rows of tokens of a frame."""
-        rows: int = self.sidecar["config"]["latent"]["height"] // self.sidecar["config"]["model"]["patch_size"][1]
+        rows: int = self.config["latent"]["height"] // self.network.patch_size[1]
         return rows
 
     def text(self, number: int) -> Tensor:
@@ -102,7 +72,7 @@ class LongLiveGolden:
 
     def page(self, cache_name: str, layer: int, slot: int) -> Tensor:
         """Keys and values [2, L, N, D] of a slot of a cache, as our pages have them: rows and columns rotated."""
-        tokens: int = self.sidecar["config"]["latent"]["tokens_per_frame"]
+        tokens: int = self.config["latent"]["tokens_per_frame"]
         k, v = (
             self.tensors[f"cache.{cache_name}.layer{layer}.{which}"][:, slot * tokens : (slot + 1) * tokens]
             for which in "kv"
@@ -113,34 +83,3 @@ class LongLiveGolden:
         """The layers of which a cache is kept."""
         kept = [name.split(".") for name in self.tensors if name.startswith(f"cache.{cache_name}.layer")]
         return sorted({int(parts[-2].removeprefix("layer")) for parts in kept})
-
-    def info(self) -> ModelInfo:
-        """The model, with a decoder that nobody asks for."""
-        model, latent = self.sidecar["config"]["model"], self.sidecar["config"]["latent"]
-        fields = WanConfig.__dataclass_fields__.keys()
-        sizes = {key: value for key, value in model.items() if key in fields}
-        vae = WanVAEConfig(dim=4, z_dim=latent["channels"], dim_mult=(1, 2, 2, 2), num_res_blocks=1)
-        stride = vae.spatial_stride
-        return ModelInfo(
-            name=self.sidecar["file"],
-            geometry=Geometry(
-                width=latent["width"] * stride,
-                height=latent["height"] * stride,
-                fps=Fraction(16),
-                latent_channels=latent["channels"],
-                blocks=self.recipe.blocks,
-            ),
-            recipe=self.recipe,
-            dit=WanConfig(**sizes | {"patch_size": tuple(sizes["patch_size"])}),
-            vae=vae,
-            latent_mean=(0.0,) * latent["channels"],
-            latent_std=(1.0,) * latent["channels"],
-            text_kind="pocket",
-        )
-
-    def write(self, folder: Path) -> ModelInfo:
-        """Write a model directory that serves it."""
-        info = self.info()
-        dit = {name.removeprefix(_WEIGHTS): value for name, value in self.tensors.items() if name.startswith(_WEIGHTS)}
-        save_model(folder, info, dit, new_decoder(info).state_dict())
-        return info

@@ -1,5 +1,6 @@
 """A small model with random weights in a directory, for tests that serve one."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
     )
 
 
-def write_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> ModelInfo:
+def write_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0, *, layers: int = DIT.num_layers) -> ModelInfo:
     """Write a model directory; equal arguments give equal files."""
-    info = model_info(level)
+    info = replace(model_info(level), dit=replace(DIT, num_layers=layers))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         dit, vae = new_denoiser(info), new_decoder(info)

@@ -1,39 +1,26 @@
 """The reference's goldens and its orders of passes, composed from denoise and commit on any lanes.
 
-Goldens are the pairs hiar_tiny_*.json, .safetensors in $LONGTAKE_GOLDENS, or else in tests/goldens and in
-shared/goldens beside the checkout. Shape suffixes as in oracle.py.
+Goldens are the pairs hiar_tiny_*.json, .safetensors. Shape suffixes as in oracle.py.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import cache, cached_property
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
+from tests.workers.golden_pair import GoldenPair, goldens, read
 from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
 from tests.workers.paged import PagedLanes
 from workers.models.api import TextKV
-from workers.models.wan.config import WanConfig
-from workers.models.wan.dit import WanModel
 
-_ROOT = Path(__file__).parents[2]
-PLACES = (
-    [Path(os.environ["LONGTAKE_GOLDENS"])]
-    if "LONGTAKE_GOLDENS" in os.environ
-    else [_ROOT / "tests" / "goldens", _ROOT.parent / "shared" / "goldens"]
-)
-GOLDENS = {path.stem: path for place in PLACES for path in sorted(place.glob("hiar_tiny_*.json"))}
+GOLDENS = goldens("hiar_tiny_*")
 Blocks = dict[int, Tensor]
 
 
@@ -49,42 +36,30 @@ class Plan:
     timesteps: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Golden:
-    """One sidecar with its tensors and the model they came from."""
-
-    sidecar: dict[str, Any]
-    tensors: dict[str, Tensor]
-    model: WanModel
-    plan: Plan
+class Golden(GoldenPair):
+    """One of them."""
 
     @staticmethod
     @cache
     def load(name: str) -> "Golden":
-        path = GOLDENS[name]
-        sidecar = json.loads(path.read_text())
-        config = sidecar["config"]
-        assert config["scheduler"]["warp_denoising_step"] and config["scheduler"]["context_noise"] == 0
-        fields = WanConfig.__dataclass_fields__.keys()
-        sizes = {key: value for key, value in config["model"].items() if key in fields}
-        model = WanModel(WanConfig(**sizes | {"patch_size": tuple(sizes["patch_size"])}))
-        tensors = load_file(path.with_suffix(".safetensors"))
-        prefix = "weights.model."
-        model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-        window = config["cache"]["local_attn_size_frames"]
+        golden = Golden(*read(GOLDENS[name]))
+        scheduler = golden.config["scheduler"]
+        assert scheduler["warp_denoising_step"] and scheduler["context_noise"] == 0
+        return golden
+
+    @cached_property
+    def plan(self) -> Plan:
+        """That of its right runs."""
+        window = self.window_frames
         recipe = Recipe(
-            steps=StepPlan(
-                ladder=tuple(config["scheduler"]["denoising_step_list"]), shift=config["scheduler"]["timestep_shift"]
-            ),
-            blocks=BlockPlan(frames=config["blocks"]["num_frame_per_block"]),
+            steps=self.steps,
+            blocks=BlockPlan(frames=self.block_frames),
             context=Context(
-                level=Level.OUTPUT,
-                window_frames=None if window == -1 else window,
-                sink_frames=config["cache"]["sink_size_frames"],
+                level=Level.OUTPUT, window_frames=None if window == -1 else window, sink_frames=self.sink_frames
             ),
-            block_limit=config["blocks"]["num_blocks"],
+            block_limit=self.block_count,
         )
-        plan = Plan(
+        return Plan(
             level=recipe.level,
             blocks=recipe.blocks,
             window_frames=recipe.window_frames,
@@ -92,12 +67,6 @@ class Golden:
             sigmas=recipe.sigmas,
             timesteps=recipe.timesteps,
         )
-        return Golden(sidecar, tensors, model.eval().requires_grad_(False), plan)
-
-    @property
-    def blocks(self) -> int:
-        blocks: int = self.sidecar["config"]["blocks"]["num_blocks"]
-        return blocks
 
     @property
     def batch(self) -> int:
@@ -117,12 +86,12 @@ class Golden:
         """Fresh lanes of one kind."""
         if mode == "oracle":
             return ContiguousLanes(self.model, plan.window_frames, plan.sink_frames)
-        latent = self.sidecar["config"]["latent"]
+        latent = self.config["latent"]
         recipe = Recipe(
             steps=StepPlan(ladder=(1000,), shift=1.0),
             blocks=plan.blocks,
             context=Context(level=plan.level, window_frames=plan.window_frames, sink_frames=plan.sink_frames),
-            block_limit=self.blocks if plan.window_frames is None else None,
+            block_limit=self.block_count if plan.window_frames is None else None,
         )
         per_frame = self.model.config.tokens_per_frame(latent["height"], latent["width"])
         pages = 2 * self.batch * recipe.page_count * (len(plan.sigmas) + 1) + 3
@@ -248,7 +217,7 @@ def joined(blocks: Blocks | Iterable[Tensor]) -> Tensor:
 def outcome(golden: Golden, name: str, plan: Plan, lanes: Lanes) -> Tensor:
     """What out.`name` should be; LookupError for an order nobody described."""
     orders = Orders(golden, plan, lanes)
-    everything = range(golden.blocks)
+    everything = range(golden.block_count)
     match re.split(r"(?<=hybrid_steps)|(?<=hybrid_block0_n)", name):
         case ["block_first"]:
             return generated(golden, replace(plan, level=Level.CLEAN), lanes)
@@ -281,4 +250,4 @@ def outcome(golden: Golden, name: str, plan: Plan, lanes: Lanes) -> Tensor:
 
 def generated(golden: Golden, plan: Plan, lanes: Lanes) -> Tensor:
     text = golden.tensors["in.prompt_embeds"]
-    return joined(generate(golden.model, plan, text, golden.noise, golden.blocks, lanes))
+    return joined(generate(golden.model, plan, text, golden.noise, golden.block_count, lanes))

@@ -1,5 +1,9 @@
 """What a client gives: pictures from anybody, decoded, scaled to cover those of the stream, and encoded as latents.
 
+Theory of operation. The encoder is causal: a latent frame depends on its own pictures and on what the encoder carries
+from those before. So a clip is encoded frame by frame, each when it is ordered, with whatever else the worker is to do
+between them, and the bits are those of the whole clip at once.
+
 Sizes and counts were looked at before they came here; a decoder of pictures is told again what is the most it may make
 memory for. Shape legend: F frames (pictures in, latent frames out), C channels, H rows, W columns.
 """
@@ -16,11 +20,14 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.core.errors import InvalidField
+from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
+from longtake.core.work import SessionId
 from workers.decode.slots import LatentFormat
+from workers.denoise.worker import tensor_to_bytes
 from workers.device_work import upload
-from workers.models.api import LatentEncoder
+from workers.messages import EncodeGiven, GivenEncoded
+from workers.models.api import CarriedState, LatentEncoder
 
 MAX_SIDE = 4096
 """No side of a given picture is longer, in pixels."""
@@ -29,23 +36,62 @@ _CODECS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "mjpeg"}
 
 
 class Giving(Protocol):
-    """What makes latents of pictures."""
+    """What makes latents of pictures, one frame after the other."""
 
-    def latents(self, pictures: Sequence[bytes]) -> Tensor:
-        """Normalised latents [F, C, H, W], float32 on the CPU, of 1 + k stride pictures; InvalidField for others."""
+    def begin(self) -> CarriedState:
+        """The state of an encoder that has seen nothing."""
+        ...
+
+    def frame(self, pictures: Sequence[bytes], state: CarriedState) -> Tensor:
+        """Normalised latents [1, C, H, W], float32 on the CPU, of the next pictures, which `state` is taken past.
+
+        They are as many as a frame of that state is made of. UnfitPicture if one of them cannot be decoded.
+        """
         ...
 
 
-def reference_latents(giving: Giving, images: Sequence[bytes]) -> list[Tensor]:
-    """The latents [1, C, H, W] of images that a stream looks at, each encoded for itself; InvalidField names the one
-    that cannot be."""
-    made: list[Tensor] = []
-    for image in images:
+class UnfitPicture(Exception):
+    """A picture that cannot be decoded: its place among those of its frame, its size in bytes, and why."""
+
+    def __init__(self, place: int, size_bytes: int, why: str) -> None:
+        super().__init__(why)
+        self.place, self.size_bytes = place, size_bytes
+
+
+class PartEncoder:
+    """Encodes what clients gave, part by part, as they are ordered: between two it keeps the state of one clip."""
+
+    def __init__(self, giving: Giving) -> None:
+        self._giving = giving
+        self._halfway: tuple[SessionId, CarriedState] | None = None
+
+    def encode(self, message: EncodeGiven) -> GivenEncoded:
+        """The latent frame of one part; UnknownPeer if it follows one that was not done here last."""
+        order, state = message.order, None
+        if order.follows:
+            session, state = self._halfway or (None, None)
+            if session != order.session:
+                raise UnknownPeer(f"the part of what {order.session} was given before part {order.part} is not here")
+        self._halfway, state = None, state or self._giving.begin()
         try:
-            made.append(giving.latents((image,)))
-        except InvalidField as error:
-            raise InvalidField(f"open.references[{len(made)}]", error.value, error.allowed) from None
-    return made
+            latents_FCHW = self._giving.frame(message.pictures, state)
+        except UnfitPicture as error:
+            field = f"open.{'references' if order.is_reference else 'given'}[{order.pictures[error.place]}]"
+            why = InvalidField(field, f"{error.size_bytes} bytes", f"a PNG or JPEG that can be decoded ({error})")
+            return GivenEncoded(session=order.session, part=order.part, unfit=str(why))
+        if order.leads:
+            self._halfway = order.session, state
+        return GivenEncoded(session=order.session, part=order.part, latents=tensor_to_bytes(latents_FCHW))
+
+    def forget(self, session: SessionId) -> None:
+        """Free what is kept of a session; harmless if nothing is."""
+        if self._halfway is not None and self._halfway[0] == session:
+            self._halfway = None
+
+    @property
+    def held(self) -> SessionId | None:
+        """Whose state is kept."""
+        return None if self._halfway is None else self._halfway[0]
 
 
 class PictureEncoder:
@@ -53,32 +99,30 @@ class PictureEncoder:
 
     def __init__(self, encoder: LatentEncoder, latents: LatentFormat, geometry: Geometry) -> None:
         self._encoder = encoder
-        self._width, self._height, self._stride = geometry.width, geometry.height, geometry.stride_time
+        self._width, self._height = geometry.width, geometry.height
         self._mean_C11 = torch.tensor(latents.mean).view(-1, 1, 1)
         self._std_C11 = torch.tensor(latents.std).view(-1, 1, 1)
 
-    def latents(self, pictures: Sequence[bytes]) -> Tensor:
-        """See Giving. Pictures are decoded as they are needed, so memory does not depend on how many there are."""
+    def begin(self) -> CarriedState:
+        """See Giving."""
         with torch.inference_mode():
-            state, made = self._encoder.initial_state(1, self._height, self._width), []
-            for first in (0, *range(1, len(pictures), self._stride)):
-                chunk = range(first, first + self._stride if first else 1)
-                if chunk.stop > len(pictures):
-                    allowed = f"1 plus a multiple of {self._stride} pictures"
-                    raise InvalidField("open.given", f"{len(pictures)} pictures", allowed)
-                shown_FHWC = np.stack([self._shown(number, pictures[number]) for number in chunk])
-                (pixels_FHWC,) = upload(self._encoder.device, torch.from_numpy(shown_FHWC))
-                pixels_BCFHW = pixels_FHWC.to(self._encoder.dtype).div(127.5).sub(1).permute(3, 0, 1, 2)[None]
-                mean_BCFHW, _ = self._encoder.encode(pixels_BCFHW, state)
-                made.append(mean_BCFHW[0].transpose(0, 1).float().cpu())
-            return ((torch.cat(made) - self._mean_C11) / self._std_C11).contiguous()
+            return self._encoder.initial_state(1, self._height, self._width)
 
-    def _shown(self, number: int, data: bytes) -> NDArray[np.uint8]:
+    def frame(self, pictures: Sequence[bytes], state: CarriedState) -> Tensor:
+        """See Giving."""
+        shown_FHWC = np.stack([self._shown(place, data) for place, data in enumerate(pictures)])
+        with torch.inference_mode():
+            (pixels_FHWC,) = upload(self._encoder.device, torch.from_numpy(shown_FHWC))
+            pixels_BCFHW = pixels_FHWC.to(self._encoder.dtype).div(127.5).sub(1).permute(3, 0, 1, 2)[None]
+            mean_BCFHW, _ = self._encoder.encode(pixels_BCFHW, state)
+            latents_FCHW = mean_BCFHW[0].transpose(0, 1).float().cpu()
+            return ((latents_FCHW - self._mean_C11) / self._std_C11).contiguous()
+
+    def _shown(self, place: int, data: bytes) -> NDArray[np.uint8]:
         try:
             return covering(data, self._width, self._height)
         except (FFmpegError, ValueError, EOFError) as error:
-            why = f"a PNG or JPEG that can be decoded ({error})"
-            raise InvalidField(f"open.given[{number}]", f"{len(data)} bytes", why) from None
+            raise UnfitPicture(place, len(data), str(error)) from None
 
 
 def covering(data: bytes, width: int, height: int) -> NDArray[np.uint8]:

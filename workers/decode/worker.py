@@ -16,11 +16,11 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import DecoderKind, PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
-from workers.decode.giving import Giving, reference_latents
+from workers.decode.giving import Giving, PartEncoder
 from workers.decode.slots import DecoderSlots, Decoding
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.device_work import DeviceWork
-from workers.messages import Decode, Done, Encoded, Prepared, PrepareGiven, Task
+from workers.messages import Decode, Done, Encoded, EncodeGiven, Prepared, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Later, Order
 
@@ -104,11 +104,11 @@ class DecodeWorker:
 
         With `text` it encodes prompts as well, which stops its streams for as long as that takes. Pictures are encoded
         by the threads of `encoding`, else by the thread that gives the orders. With `giving` it makes latents of what
-        clients give, which stops its streams too.
+        clients give, a frame at a time, which stops its streams for as long as one takes.
         """
         self._slots = slots
         self._encoding = encoding
-        self._giving = giving
+        self._giving = None if giving is None else PartEncoder(giving)
         self._geometry = geometry
         self._text = text
         self._streams: dict[SessionId, _Stream] = {}
@@ -120,8 +120,8 @@ class DecodeWorker:
         match message:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
-            case PrepareGiven() if self._giving is not None:
-                yield self._begin_with(message, self._giving)
+            case EncodeGiven() if self._giving is not None:
+                yield self._giving.encode(message)
             case PrepareStream(image=None, origin=None):
                 yield self._prepare(message, lambda slots: slots.open(message.slot, started=message.started))
             case PrepareStream(image=None, origin=int() as origin):
@@ -164,17 +164,6 @@ class DecodeWorker:
         self._streams[order.session] = _Stream(slots, order.slot, encoder)
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
 
-    def _begin_with(self, message: PrepareGiven, giving: Giving) -> Prepared:
-        """Encode what a client gave, which may be anything, and then take a slot."""
-        try:
-            given = [giving.latents(message.pictures)] if message.pictures else []
-            references = reference_latents(giving, message.references)
-        except InvalidField as error:
-            return Prepared(session=message.session, header=b"", media_type="", unfit=str(error))
-        prepared = self._prepare(message.order, lambda slots: slots.open(message.order.slot))
-        found = [b"".join(map(tensor_to_bytes, latents)) for latents in (given, references)]
-        return replace(prepared, given=found[0], references=found[1])
-
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""
         order = self._awaiting.pop(message.order.session)
@@ -213,6 +202,8 @@ class DecodeWorker:
 
     def _close(self, session: SessionId) -> None:
         self._awaiting.pop(session, None)
+        if self._giving is not None:
+            self._giving.forget(session)
         stream = self._streams.pop(session, None)
         if stream is not None:
             stream.slots.close(stream.slot)

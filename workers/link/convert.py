@@ -23,7 +23,9 @@ from workers.messages import (
     Done,
     Down,
     Encoded,
+    EncodeGiven,
     Failed,
+    GivenEncoded,
     Heartbeat,
     ImageGone,
     ImageLoaded,
@@ -32,7 +34,6 @@ from workers.messages import (
     JoinChain,
     Part,
     Prepared,
-    PrepareGiven,
     Seat,
     Shutdown,
     Site,
@@ -130,11 +131,16 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
                 session=message.session,
                 header=message.header,
                 media_type=message.media_type,
-                given=message.given,
-                references=message.references,
-                unfit=message.unfit[:MAX_REASON],
             )
             return pb.AttachRequest(stream_prepared=prepared)
+        case GivenEncoded():
+            made = pb.PicturesEncoded(
+                session=message.session,
+                part=message.part,
+                latents=message.latents,
+                unfit=message.unfit[:MAX_REASON],
+            )
+            return pb.AttachRequest(pictures_encoded=made)
         case ImageStowed() | ImageLoaded() | ImageGone():
             return convert_images.report_to_proto(message)
         case Heartbeat():
@@ -174,9 +180,14 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 session=SessionId(prepared.session),
                 header=prepared.header,
                 media_type=prepared.media_type,
-                given=prepared.given,
-                references=prepared.references,
-                unfit=prepared.unfit[:MAX_REASON],
+            )
+        case "pictures_encoded":
+            made = message.pictures_encoded
+            return GivenEncoded(
+                session=SessionId(made.session),
+                part=made.part,
+                latents=made.latents,
+                unfit=made.unfit[:MAX_REASON],
             )
         case "image_stowed" | "image_loaded" | "image_failed":
             return convert_images.report_from_proto(message)
@@ -199,8 +210,8 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             return convert_work.task_to_proto(message)
         case PrepareStream():
             return pb.AttachResponse(prepare_stream=convert_images.prepare_to_proto(message))
-        case PrepareGiven():
-            return pb.AttachResponse(prepare_stream=convert_images.given_to_proto(message))
+        case EncodeGiven():
+            return pb.AttachResponse(encode_pictures=convert_images.part_to_proto(message))
         case EncodeText():
             response = pb.AttachResponse(encode_text=pb.EncodeText(prompt=message.prompt))
             convert_work.put_conditioning(message.conditioning, response.encode_text.conditioning)
@@ -224,14 +235,9 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
         case "dispatch":
             return convert_work.task_from_proto(message.dispatch)
         case "prepare_stream":
-            return convert_images.given_from_proto(message.prepare_stream, worker)
-        case "encode_text":
-            encode = message.encode_text
-            return EncodeText(
-                worker=worker,
-                conditioning=convert_work.conditioning_from_proto(encode.conditioning),
-                prompt=encode.prompt,
-            )
+            return convert_images.prepare_from_proto(message.prepare_stream, worker)
+        case "encode_text" | "encode_pictures":
+            return _encode_from_proto(message, worker)
         case "forget":
             forget = message.forget
             version = forget.version if forget.HasField("version") else None
@@ -252,6 +258,14 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             return Shutdown()
         case other:
             raise InvalidField("message", other, "any but welcome")
+
+
+def _encode_from_proto(message: pb.AttachResponse, worker: WorkerId) -> EncodeText | EncodeGiven:
+    if message.HasField("encode_pictures"):
+        return convert_images.part_from_proto(message.encode_pictures, worker)
+    encode = message.encode_text
+    ref = convert_work.conditioning_from_proto(encode.conditioning)
+    return EncodeText(worker=worker, conditioning=ref, prompt=encode.prompt)
 
 
 def _part(part: Part) -> pb.Part:

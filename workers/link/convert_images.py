@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
+from longtake.core.parts import EncodePictures
 from longtake.core.work import DecoderKind, ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
-from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed, PrepareGiven
+from workers.messages import EncodeGiven, ImageGone, ImageLoaded, ImageOrder, ImageStowed
 
 MAX_REASON = 2000
 _DECODER = {DecoderKind.FULL: pb.DECODER_FULL, DecoderKind.TINY: pb.DECODER_TINY}
@@ -132,24 +132,34 @@ def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStre
     )
 
 
-def given_to_proto(message: PrepareGiven) -> pb.PrepareStream:
-    """The same of an order with pictures."""
-    prepare = prepare_to_proto(message.order)
-    prepare.pictures.extend(message.pictures)
-    prepare.references.extend(message.references)
-    return prepare
+def part_to_proto(message: EncodeGiven) -> pb.EncodePictures:
+    """An order to encode a part of what a client gave."""
+    order = message.order
+    return pb.EncodePictures(
+        session=order.session,
+        part=order.part,
+        pictures=message.pictures,
+        first=order.pictures.start,
+        is_reference=order.is_reference,
+        follows=order.follows,
+        leads=order.leads,
+    )
 
 
-def given_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream | PrepareGiven:
-    """The order, with its pictures if it has some; InvalidField if the slot is not only to be cleared then."""
-    prepare = prepare_from_proto(order, worker)
-    if not order.pictures and not order.references:
-        return prepare
-    if prepare.image is not None or prepare.origin is not None or prepare.started:
-        field = "prepare_stream.pictures" if order.pictures else "prepare_stream.references"
-        raise InvalidField(field, len(order.pictures or order.references), "none unless the slot is cleared")
-    encodes = replace(prepare, encodes=True)
-    return PrepareGiven(order=encodes, pictures=tuple(order.pictures), references=tuple(order.references))
+def part_from_proto(order: pb.EncodePictures, worker: WorkerId) -> EncodeGiven:
+    """The same as its worker gets it; InvalidField if it has no pictures."""
+    if not order.pictures:
+        raise InvalidField("encode_pictures.pictures", 0, "1 or more")
+    asked = EncodePictures(
+        worker=worker,
+        session=SessionId(order.session),
+        part=order.part,
+        pictures=range(order.first, order.first + len(order.pictures)),
+        is_reference=order.is_reference,
+        follows=order.follows,
+        leads=order.leads,
+    )
+    return EncodeGiven(order=asked, pictures=tuple(order.pictures))
 
 
 def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:

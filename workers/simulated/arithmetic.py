@@ -68,6 +68,14 @@ def latents_of(name: bytes, geometry: Geometry) -> bytes:
     return _spread(name, math.prod(geometry.block_shape)).astype("<f4").tobytes()
 
 
+def encoder_after(seen: bytes, pictures: Sequence[bytes]) -> bytes:
+    """The state of an encoder of pictures behind these, which is also what stands for the latent frame that they make.
+
+    `seen` is the state before; empty: it has seen nothing.
+    """
+    return mix(b"given", seen, *pictures)
+
+
 def no_pages(count: int, reach: Reach) -> NDArray[np.uint8]:
     """Pages [page, layer, byte] that nothing was written to: zeros, which no forward leaves."""
     return np.zeros((count, reach.layers, HASH_BYTES), np.uint8)

@@ -6,7 +6,7 @@ drives it decides when: a simulation on a clock of its own, a test in whatever o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import ImageId, SessionId, SlotId
 from workers.messages import (
     Decode,
     Done,
     Down,
     Encoded,
+    EncodeGiven,
+    GivenEncoded,
     ImageGone,
     ImageLoaded,
     ImageOrder,
     ImageStowed,
     Prepared,
-    PrepareGiven,
     Task,
 )
-from workers.simulated.arithmetic import advanced, decoded, first_state, latents_of, mix
+from workers.simulated.arithmetic import advanced, decoded, encoder_after, first_state, latents_of
 from workers.simulated.lanes import SimulatedLanes
 
-Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
+Report = Encoded | Prepared | GivenEncoded | ImageStowed | ImageLoaded | ImageGone
 """What a worker says, apart from reporting a task."""
 
 HEADER = b"header;"
@@ -57,6 +57,8 @@ class FakeWorker:
         """The decoder state in each slot that is open, with its session."""
         self.images: dict[ImageId, Image] = {}
         self.transit = transit
+        self._halfway: tuple[SessionId, bytes] | None = None
+        """Whose pictures are being encoded, and what the encoder has seen of them."""
 
     def perform(self, message: Down) -> Done | Report | None:
         """Carry out an order; returns what there is to report."""
@@ -70,12 +72,8 @@ class FakeWorker:
                 return Encoded(conditioning=message.conditioning, tensor=message.prompt.encode(), notice="")
             case Forget():
                 self._forget(message)
-            case PrepareGiven(order=order):
-                given, references = _given(message.pictures, self.lanes.geometry), b""
-                if count := len(message.references):
-                    geometry = self.lanes.geometry.divided(BlockPlan(frames=count))
-                    references = latents_of(mix(b"reference", *message.references), geometry)
-                return replace(self._prepare(order, self._state(None)), given=given, references=references)
+            case EncodeGiven(order=order):
+                return GivenEncoded(session=order.session, part=order.part, latents=self._encode(message))
             case PrepareStream(image=None):
                 return self._prepare(message, self._state(message.origin))
             case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
@@ -105,6 +103,17 @@ class FakeWorker:
             state = advanced(order.latents, state, geometry, later_frames=later_frames)
         self.states[order.work.slot] = (session, state)
         return name
+
+    def _encode(self, message: EncodeGiven) -> bytes:
+        """What stands for the latents of a part, which depend on all pictures that its encoder has seen."""
+        order, seen = message.order, b""
+        if order.follows:
+            session, seen = self._halfway or (None, b"")
+            if session != order.session:
+                raise UnknownPeer(f"part {order.part} of what {order.session} was given follows none that is here")
+        seen = encoder_after(seen, message.pictures)
+        self._halfway = (order.session, seen) if order.leads else None
+        return latents_of(seen, self.lanes.geometry.divided(BlockPlan(frames=1)))
 
     def _prepare(self, order: PrepareStream, state: bytes) -> Prepared:
         if order.slot in self.states:
@@ -148,13 +157,7 @@ class FakeWorker:
     def _forget(self, message: Forget) -> None:
         self.lanes.memory.forget(message)
         if message.version is None:
+            if self._halfway is not None and self._halfway[0] == message.session:
+                self._halfway = None
             self.images = {key: image for key, image in self.images.items() if image.session != message.session}
             self.states = {slot: state for slot, state in self.states.items() if state[0] != message.session}
-
-
-def _given(pictures: tuple[bytes, ...], geometry: Geometry) -> bytes:
-    """What stands for the latents of pictures."""
-    if not pictures:
-        return b""
-    frames = 1 + (len(pictures) - 1) // geometry.stride_time
-    return latents_of(mix(b"given", *pictures), geometry.divided(BlockPlan(frames=frames)))

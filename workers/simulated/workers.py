@@ -21,9 +21,20 @@ from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
+from workers.models.api import CarriedState
 from workers.orders import Answer, Order
 from workers.runner import Performer
-from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, latents_of, mix, numbers, pictures
+from workers.simulated.arithmetic import (
+    Reach,
+    advanced,
+    decoded,
+    encoder_after,
+    first_state,
+    latents_of,
+    mix,
+    numbers,
+    pictures,
+)
 from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
 from workers.simulated.text import simulated_text
@@ -140,11 +151,16 @@ class SimulatedGiving:
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
 
-    def latents(self, pictures: Sequence[bytes]) -> Tensor:
+    def begin(self) -> CarriedState:
         """See Giving."""
-        frames = 1 + (len(pictures) - 1) // self._geometry.stride_time
-        made = self._geometry.divided(BlockPlan(frames=frames))
-        return tensor_from_bytes(latents_of(mix(b"given", *pictures), made), made.block_shape)
+        return CarriedState([torch.zeros(0, dtype=torch.uint8)])
+
+    def frame(self, pictures: Sequence[bytes], state: CarriedState) -> Tensor:
+        """See Giving."""
+        seen = encoder_after(state.history_BFHWC[0].numpy().tobytes(), pictures)
+        state.history_BFHWC[0] = torch.frombuffer(bytearray(seen), dtype=torch.uint8)
+        made = self._geometry.divided(BlockPlan(frames=1))
+        return tensor_from_bytes(latents_of(seen, made), made.block_shape)
 
 
 class PacedWorker:

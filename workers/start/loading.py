@@ -47,6 +47,7 @@ from workers.start.probe import (
     Subject,
     decode_peak_bytes,
     encode_peak_bytes,
+    encoder_state_bytes,
     forward_peak_bytes,
     probe,
     segment_s,
@@ -156,6 +157,7 @@ class LoadedWorker:
         encoder = weights.load_encoder(spec.model, info, spec.compute)
         giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
         if encoder is not None:
+            peak_bytes += encoder_state_bytes(encoder, info.geometry)  # decodes run between the frames of a clip
             peak_bytes = max(peak_bytes, encode_peak_bytes(encoder, info.geometry))
         make = partial(
             DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving

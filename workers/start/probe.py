@@ -346,6 +346,14 @@ def encode_peak_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
         return peak_bytes(lambda: encode_trial(encoder, geometry), encoder.device)
 
 
+def encoder_state_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
+    """What is kept of a clip between two of its frames, beside whatever else runs then."""
+    if encoder.device.type != "cuda":
+        return 0
+    state = encoder.initial_state(1, geometry.height, geometry.width)
+    return sum(each.nbytes for each in state.history_BFHWC)
+
+
 def encode_trial(encoder: LatentEncoder, geometry: Geometry) -> None:
     """Encode three latent frames of a black clip, picture sizes and chunks as they are served."""
     state = encoder.initial_state(1, geometry.height, geometry.width)

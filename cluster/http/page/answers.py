@@ -74,6 +74,7 @@ def event_message(event: StreamEvent, *, watching: bool = False) -> Json:
                 "start_s": float(event.start_s),
                 "duration_s": float(event.duration_s),
                 "prompt_version": event.prompt_version,
+                "shot": event.shot,
             }
         case CueAcceptedEvent() | CueAppliedEvent():
             kind = "cue_accepted" if isinstance(event, CueAcceptedEvent) else "cue_applied"
@@ -237,6 +238,8 @@ def _recipe(named: pb.NamedRecipe) -> Json:
         "steps": list(named.recipe.steps),
         "level": _word(pb.Level.Name(named.recipe.level)),
         "cut": named.recipe.cut,
+        "max_given_pictures": named.max_given_pictures,
+        "reference_frames": named.recipe.reference_frames,
         "first_block_pictures": named.first_block_pictures,
         "block_pictures": named.block_pictures,
     }

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from longtake.client.pictures import MAX_BYTES
 from longtake.core.errors import InvalidField, InvalidFields
 
 _MAX_NUMBER = 1 << 40
@@ -20,6 +21,8 @@ _Length = Annotated[float, Field(ge=_SHORTEST_S, le=_LONGEST_S, allow_inf_nan=Fa
 _MAX_SHOWN = 40
 _MAX_ID_LENGTH = 64
 _SECRETS = frozenset(("token", "resume_token"))
+_MAX_REFERENCES = 8
+_PictureBytes = Annotated[int, Field(ge=1, le=MAX_BYTES)]
 _SessionId = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -43,6 +46,10 @@ class OpenFrame(_Frame):
     fork: _SessionId | None = None
     recipe: Annotated[str, Field(max_length=63)] = ""
     """The name of a recipe; empty leaves it to the server, and a fork has that of the stream it goes on from."""
+    given_bytes: Annotated[tuple[_PictureBytes, ...], Field(max_length=1)] = ()
+    """The size of the picture that it begins with, if there is one: its bytes follow."""
+    references_bytes: Annotated[tuple[_PictureBytes, ...], Field(max_length=_MAX_REFERENCES)] = ()
+    """The same of the images that it looks at, which follow behind it."""
 
     @property
     def seed_number(self) -> int | None:
@@ -79,6 +86,8 @@ class CueFrame(_Frame):
     time_s: _Seconds | None = None
     cut: bool = False
     """Whether a new shot begins with it."""
+    back_to_shot: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    """The shot that the new one remembers again: then it is a cut."""
 
 
 class AckFrame(_Frame):

@@ -38,6 +38,7 @@ from cluster.http.page.frames import (
     first_frame,
     later_frame,
 )
+from cluster.http.page.pictures import BrowserPictures, pictures_of
 from cluster.http.page.together import first_to_end, in_background
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.errors import ClientError
@@ -111,8 +112,13 @@ async def serve_socket(socket: WebSocket, connect: Connect) -> None:
         frame = await _first(socket)
         async with connect(frame.token) as client:
             match frame:
-                case OpenFrame() | ResumeFrame():
-                    await _own(socket, writer, client, _stream(frame, writer, client))
+                case OpenFrame():
+                    pictures = await pictures_of(socket, client, frame)
+                    await _own(socket, writer, client, _stream(frame, pictures, writer, client))
+                case ResumeFrame():
+                    options = StreamOptions(auto_ack=False)
+                    stream = client.resume(bytes.fromhex(frame.resume_token), frame.cursor, options)
+                    await _own(socket, writer, client, stream)
                 case WatchFrame():
                     await _watch(socket, writer, client, frame.session_id)
     except WebSocketDisconnect:
@@ -168,10 +174,8 @@ async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame | WrongFrame]:
 # --- a stream of the browser's own ------------------------------------------------------------------------------------
 
 
-def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Client) -> Stream:
+def _stream(frame: OpenFrame, pictures: BrowserPictures, writer: BrowserWriter, client: Client) -> Stream:
     """The stream that a browser asks for, not entered yet."""
-    if isinstance(frame, ResumeFrame):
-        return client.resume(bytes.fromhex(frame.resume_token), frame.cursor, StreamOptions(auto_ack=False))
     options = StreamOptions(
         seed=frame.seed_number,
         pace=frame.pace,
@@ -179,6 +183,8 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
         window=frame.window,
         fork=frame.fork,
         recipe=frame.recipe,
+        given=pictures.given,
+        references=pictures.references,
         auto_ack=False,
     )
     return client.stream(frame.prompt, options, waiting=lambda event: writer.aside(event_message(event)))
@@ -217,7 +223,9 @@ async def _steer(socket: WebSocket, writer: BrowserWriter, stream: Stream) -> No
             match frame:
                 case CueFrame():
                     change: ChangeName | None = "cut" if frame.cut else None
-                    await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id, change=change))
+                    back = frame.back_to_shot
+                    at = CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id, change=change, back_to_shot=back)
+                    await stream.cue(at)
                 case AckFrame():
                     await stream.ack(frame.segment)
                 case CommandFrame(type="pause"):

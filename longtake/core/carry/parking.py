@@ -275,7 +275,7 @@ class Parking:
         record = self._records[session.id]
         prompts = session.prompts
         texts = prompts.are_known and (session.is_opened or prompts.waiting.keys() <= prompts.encoded)
-        return texts and not record.owed and not record.preparing
+        return texts and not record.owed and not record.preparing and not session.is_to_encode
 
     def settle(self, session: Session) -> list[Effect]:
         """It is back: the workers it left drop the rest of it, and it is paused or runs."""

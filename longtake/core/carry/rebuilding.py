@@ -55,7 +55,11 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> li
 
 
 def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream:
-    """Have a slot at its present place hold the session's decoder state again; none of its decodes is in flight."""
+    """Have a slot at its present place hold the session's decoder state again; none of its decodes is in flight.
+
+    What the session was given is encoded there too, if it is not.
+    """
+    cell.encode(session)
     decodes, place, retention = session.graph.decodes, session.place, _begin(cell, session, now_s)
     session.progress.lose((decodes,))
     replay = session.progress.replay(decodes, retention.slot_blocks)
@@ -65,7 +69,6 @@ def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream
         slot=place.slot,
         settings=session.request.settings,
         started=replay is not None and replay.next > 0,
-        encodes=session.is_to_encode,
     )
 
 

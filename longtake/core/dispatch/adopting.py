@@ -56,6 +56,7 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     session = Session(request=request, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
     session.classes = Classes(lanes=event.made_by.lanes, decoder=event.made_by.decoder)
     session.header, session.media_type, session.is_opened = event.header, event.media_type, True
+    session.is_to_encode = False
     session.playing = event.playing
     _take_turns(session, event)
     _take_loads(session, event)

@@ -22,6 +22,7 @@ from longtake.core.events import (
     FrameRefused,
     OpenRefused,
     Pause,
+    PicturesEncoded,
     Play,
     StreamPrepared,
     TextEncoded,
@@ -33,7 +34,8 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity, SessionId
 
 Moving = Freeze | Thaw | HandOver
-SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Diverged | Close | Moving
+Preparation = TextEncoded | StreamPrepared | PicturesEncoded
+SessionEvent = Cue | Preparation | Ack | Pause | Play | Detach | Attach | Diverged | Close | Moving
 
 
 def session_of(event: SessionEvent) -> SessionId:
@@ -82,11 +84,8 @@ class Asking:
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
                 return self._cue(session, event, now_s)
-            case TextEncoded():
-                self._cell.texts.encoded(event.conditioning)
-                return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]
-            case StreamPrepared():
-                return self._prepared(session, event, now_s)
+            case TextEncoded() | StreamPrepared() | PicturesEncoded():
+                return self._answered(session, event, now_s)
             case Pause():
                 session.follow(Trigger.PAUSE)
                 session.playing = False
@@ -122,18 +121,21 @@ class Asking:
         decoder = self._cell.workers[session.place.decoder]
         return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
 
-    def _prepared(self, session: Session, event: StreamPrepared, now_s: float) -> list[Effect]:
-        if event.unfit:
-            gave = {"open.given": session.request.given_frames, "open.references": session.graph.window.references}
-            field = " or ".join(name for name, count in gave.items() if count)
-            allowed = f"pictures that can be decoded ({event.unfit})"
-            refusal = Refused(session=session.id, problem=InvalidField(field, "(not shown)", allowed).problem)
-            return [refusal, *self._leaving.end(session, Ending.FAILED, event.unfit)]
-        session.header, session.media_type = event.header, event.media_type
-        return self._open_if_ready(session, now_s)
-
-    def _open_if_ready(self, session: Session, now_s: float) -> list[Effect]:
-        return open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)
+    def _answered(self, session: Session, event: Preparation, now_s: float) -> list[Effect]:
+        """A worker has done what a stream waits for that is to begin, or (a text) a cue."""
+        effects: list[Effect] = []
+        match event:
+            case TextEncoded():
+                self._cell.texts.encoded(event.conditioning)
+                effects = cues.text_encoded(session, event)
+            case StreamPrepared():
+                session.header, session.media_type = event.header, event.media_type
+            case PicturesEncoded() if event.unfit:
+                field = "open.given" if event.part < session.request.given_frames else "open.references"
+                allowed = f"pictures that can be decoded ({event.unfit})"
+                refusal = Refused(session=session.id, problem=InvalidField(field, "(not shown)", allowed).problem)
+                return [refusal, *self._leaving.end(session, Ending.FAILED, event.unfit)]
+        return [*effects, *open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)]
 
 
 def _diverged(event: Diverged) -> list[Effect]:

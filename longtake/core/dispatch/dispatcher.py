@@ -18,17 +18,19 @@ from longtake.core.adoption import StepsSettled
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
 from longtake.core.dispatch.batching import Batching, Tickets
+from longtake.core.dispatch.encoding import next_part
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
 from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions import scenes
 from longtake.core.sessions.session import Session
 from longtake.core.work import FoldWork, Role, Ticket, Work, WorkerId
 
-Orders = list[Dispatch | PrepareStream | StepsSettled]
+Orders = list[Dispatch | EncodePictures | PrepareStream | StepsSettled]
 """What workers are handed, and what was settled with it; forks have their slots filled between dispatches."""
 
 Revisit = tuple[Session, Collection[int]]
@@ -66,7 +68,12 @@ class Dispatcher:
     def feed(self, worker: Worker, *, now_s: float) -> Orders:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         orders: Orders = []
-        while worker.has_room and worker.ready:
+        while worker.has_room:
+            if worker.clips and (part := next_part(self._cell, worker, now_s=now_s)) is not None:
+                orders.append(part)
+                continue
+            if not worker.ready:
+                break
             batch = self._batching.batch(worker, now_s=now_s)
             if len(batch) < min(worker.batch_limit, worker.load.total):
                 if len(worker.in_flight) >= worker.chain_length:
@@ -81,6 +88,17 @@ class Dispatcher:
             orders += self._begun(batch, now_s=now_s)
             orders.append(self._dispatch(worker, batch, now_s=now_s))
             orders += self._follow(batch, now_s=now_s)
+        return orders
+
+    def encode(self, *, now_s: float) -> Orders:
+        """Feed the workers that have clips to encode."""
+        orders: Orders = []
+        for name in [*self._cell.encoding]:
+            worker = self._cell.workers.get(name)
+            if worker is None or not worker.clips:
+                del self._cell.encoding[name]
+            else:
+                orders += self.feed(worker, now_s=now_s)
         return orders
 
     def _begun(self, batch: Tickets, *, now_s: float) -> Orders:

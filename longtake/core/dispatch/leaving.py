@@ -37,6 +37,7 @@ class Leaving:
         """The session ends, and the forks that depend on it."""
         session.follow(Trigger.END)
         session.ending = ending
+        session.is_to_encode = False
         effects: list[Effect] = [
             Closed(session=session.id, ending=ending, reason=reason, segments=session.segments_sent)
         ]
@@ -50,6 +51,7 @@ class Leaving:
         for worker in session.place.workers:
             if worker in self._cell.workers:
                 self._cell.workers[worker].ready.drop_session(session.id)
+                self._cell.workers[worker].clips.drop(session.id)
         return [*effects, *self.mover.ended(session), *self.leave_if_quiet(session)]
 
     def leave_if_quiet(self, session: Session) -> list[Effect]:

@@ -86,25 +86,28 @@ def _by_the_clock_of(parent: Session, event: Open) -> Open:
 
 
 def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> list[Effect]:
-    """Begin the stream if its texts are encoded and its header is there; `virtual_clock` says what others have got."""
+    """Begin the stream if its header is there and all that its client gave is encoded, texts and pictures.
+
+    `virtual_clock` says what others have got.
+    """
     wanted = {0, *session.prompts.waiting}
-    if session.state is not State.OPENING or session.header is None or not wanted <= session.prompts.encoded:
+    is_ready = session.header is not None and not session.is_to_encode and wanted <= session.prompts.encoded
+    if session.state is not State.OPENING or not is_ready:
         return []
     session.follow(Trigger.READY)
     if not session.playing:
         session.follow(Trigger.PAUSE)
     session.start_clock(now_s=now_s)
     session.virtual_time = virtual_clock
-    told = tell_opened(session)
-    if session.request.fork is None:
-        renewing.place(session)
-    return told
+    return tell_opened(session)
 
 
 def tell_opened(session: Session) -> list[Effect]:
-    """Tell the client that its stream begins, and which blocks take the cues that came with Open."""
+    """Begin the stream, with its reference if it has one; tell its client so, and which blocks take its first cues."""
     session.is_opened = True
     accepted = [effect for version in sorted(session.prompts.waiting) for effect in cues.accept(session, version)]
+    if session.request.fork is None:
+        renewing.place(session)
     return [opened(session, session.emitted), *accepted]
 
 

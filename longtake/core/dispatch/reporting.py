@@ -6,7 +6,7 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.lateness import Lateness
 from longtake.core.effects import Effect, Emit, GiveUp
 from longtake.core.errors import UnknownPeer
-from longtake.core.events import Event, OpDone, OpFailed
+from longtake.core.events import Event, OpDone, OpFailed, PicturesEncoded
 from longtake.core.facts import Overdue, Renewed
 from longtake.core.fleet.errands import ErrandAnswer, ErrandOrder, Thread
 from longtake.core.fleet.hangs import Hangs
@@ -43,6 +43,8 @@ class Reports:
         """Note with its worker what an event answers, if that is an order beside ops."""
         if isinstance(event, ErrandAnswer) and (worker := self._cell.workers.get(event.worker)) is not None:
             worker.errands.answered(event, now_s=now_s)
+            if isinstance(event, PicturesEncoded | OpFailed):
+                worker.clips.answered(event)
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.

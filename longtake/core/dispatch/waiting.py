@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from dataclasses import replace
 from itertools import islice
 
 from longtake.core.carry.forking import begin
@@ -243,7 +242,8 @@ class WaitingRoom:
         else:
             settings = session.request.settings
             order = PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)
-            effects = [replace(order, encodes=session.is_to_encode)]
+            effects = [order]
+            self._cell.encode(session)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 

@@ -1,9 +1,9 @@
 """Errands: what a worker was ordered beside ops and has not answered: preparations, prompts, copies of state.
 
-Theory of operation. A worker answers every such order, or says that it failed. Preparations and prompts it does among
-its ops, on the thread that computes, one after the other; copies beside them, and what names one image in order. So the
-oldest order of either thread is what that thread is at, or what it waits for. How long errands take is measured from
-when a thread was through with what came before: one that has many in a row is not slow.
+Theory of operation. A worker answers every such order, or says that it failed. Preparations, prompts and given pictures
+it does among its ops, on the thread that computes, one after the other; copies beside them, and what names one image in
+order. So the oldest order of either thread is what that thread is at, or what it waits for. How long errands take is
+measured from when a thread was through with what came before: one that has many in a row is not slow.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from enum import Enum
 from math import inf
 
 from longtake.core.effects import EncodeText, LoadImage, PrepareStream, Stow
-from longtake.core.events import ImageFailed, Loaded, OpFailed, Stowed, StreamPrepared, TextEncoded
+from longtake.core.events import (
+    ImageFailed,
+    Loaded,
+    OpFailed,
+    PicturesEncoded,
+    Stowed,
+    StreamPrepared,
+    TextEncoded,
+)
+from longtake.core.parts import EncodePictures
 
 KNOWN = 3
 """So many errands of one kind a worker must have done before its own time for them counts."""
 _MEMORY = 32
 """Errands over which their time is averaged."""
 
-ErrandOrder = PrepareStream | EncodeText | Stow | LoadImage
+ErrandOrder = PrepareStream | EncodeText | EncodePictures | Stow | LoadImage
 """The orders beside dispatches that are answered."""
-ErrandAnswer = StreamPrepared | TextEncoded | Stowed | Loaded | ImageFailed | OpFailed
+ErrandAnswer = StreamPrepared | TextEncoded | PicturesEncoded | Stowed | Loaded | ImageFailed | OpFailed
 
 
 class Thread(Enum):
@@ -65,6 +74,8 @@ class Errand:
         match self.order:
             case EncodeText():
                 return "a prompt"
+            case EncodePictures():
+                return "a part of what a client gave"
             case PrepareStream(image=None):
                 return "the preparation of a stream"
             case _:
@@ -81,13 +92,18 @@ class Errand:
                 return session == prepared
             case EncodeText(conditioning=wanted), TextEncoded(conditioning=made):
                 return wanted == made
+            case EncodePictures(session=session, part=part), PicturesEncoded(session=given, part=encoded):
+                return (session, part) == (given, encoded)
             case Stow(image=image), Stowed(image=there):
                 return image == there
             case LoadImage(image=image), Loaded(image=there):
                 return image == there
             case Stow(image=image) | LoadImage(image=image) | PrepareStream(image=image), ImageFailed(image=gone):
                 return image == gone
-            case PrepareStream(image=None, session=session), OpFailed(sequence=None, sessions=struck):
+            case (
+                PrepareStream(image=None, session=session) | EncodePictures(session=session),
+                OpFailed(sequence=None, sessions=struck),
+            ):
                 return session in struck
             case EncodeText(conditioning=wanted), OpFailed(sequence=None, sessions=struck):
                 return wanted.session in struck
@@ -132,6 +148,11 @@ class Errands:
         """How long the worker takes for errands of this kind; None while it has done too few."""
         usual = self._usual.get(errand.kind)
         return usual.seconds if usual is not None and usual.count >= KNOWN else None
+
+    def mean_s(self, kind: type[EncodePictures | EncodeText]) -> float:
+        """How long the worker has taken for such orders, be they few; 0 if there were none."""
+        usual = self._usual.get((kind, False))
+        return 0.0 if usual is None else usual.seconds
 
     def ordered(self, order: ErrandOrder, *, now_s: float) -> None:
         """Note that the worker was sent an order."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from longtake.core.effects import Worked
 from longtake.core.errors import InternalFault
 from longtake.core.events import OpDone, OpFailed, WorkerJoined
+from longtake.core.fleet.clips import Clips
 from longtake.core.fleet.errands import Errands
 from longtake.core.fleet.load import Demand, Demands, Load
 from longtake.core.fleet.ready import ReadyList
@@ -101,6 +102,8 @@ class Worker:
     in_flight: deque[InFlight] = field(default_factory=deque)
     errands: Errands = field(default_factory=Errands)
     """What it was ordered beside ops."""
+    clips: Clips = field(default_factory=Clips)
+    """What it is to encode of what clients gave."""
     sessions: set[SessionId] = field(default_factory=set)
     arriving: dict[ImageId, PageTable] = field(default_factory=dict)
     """Pages reserved for lanes that move here. They stay so until the order to load them is answered."""
@@ -128,8 +131,11 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
-        return len(self.in_flight) < 1 + self.chain_length
+        """Whether it may be handed another dispatch, or a part of a clip, which counts as one.
+
+        Each of a chain's workers runs one, and one is queued.
+        """
+        return len(self.in_flight) + (self.clips.out is not None) < 1 + self.chain_length
 
     def owes_share(self, *, limit: float, now_s: float, cost: float = 1.0) -> bool:
         """Whether an op without a due time goes first now, if one of this cost is ready (see `InFlight.cost`).
@@ -174,6 +180,7 @@ class Worker:
         if session.id not in self.sessions:
             return
         self.sessions.discard(session.id)
+        self.clips.drop(session.id)
         for worker, table in zip(session.place.lanes, session.place.tables, strict=True):
             if worker == self.id:
                 self.pool.release(table)
@@ -201,7 +208,7 @@ class Worker:
         here = [
             session
             for session in sessions
-            if self.id in session.place.workers
+            if session.place.has_on(self.id)
             and (session.id in self.sessions or session.state is not State.CLOSING)  # else: before it joined again
         ]
         ids = {session.id for session in here}
@@ -213,6 +220,7 @@ class Worker:
         if sorted((*taken, *self.free_slots)) != list(range(slots)):
             raise InternalFault(f"worker {self.id}: slots {taken} are taken and {[*self.free_slots]} are free")
         self._check_load(sessions, ids, homes)
+        self.clips.check([session for session in here if session.place.decoder == self.id])
 
     def _check_load(
         self, sessions: list[Session], here: set[SessionId], homes: Mapping[tuple[SessionId, int], WorkerId]

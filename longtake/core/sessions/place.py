@@ -48,6 +48,10 @@ class Place:
         """Every worker that holds something of the session, each once, in order."""
         return tuple(worker for worker in dict.fromkeys((*self.lanes, self.decoder)) if worker != _GONE)
 
+    def has_on(self, worker: WorkerId) -> bool:
+        """Whether this worker, which is not lost, holds something of the session."""
+        return worker == self.decoder or worker in self.lanes
+
     @property
     def lost_lanes(self) -> tuple[int, ...]:
         """The lanes that were with a lost worker."""

@@ -76,6 +76,8 @@ class Session:
     presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
     """Lanes that are held for a reason of their own."""
+    is_to_encode: bool = field(init=False)
+    """Whether the pictures that its client gave are still to be encoded: the worker of its slot does that."""
     is_opened: bool = False
     """Whether its client was told that the stream has begun."""
     is_frozen: bool = False
@@ -113,6 +115,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self.is_realtime = self.request.pace is Pace.REALTIME
+        gives = self.request.given_frames > 0 or self.graph.window.references > 0
+        self.is_to_encode = gives and self.request.fork is None
         asked = self.request.picture_limit
         limits = (None if asked is None else self.geometry.blocks_for(asked), self.graph.recipe.block_limit)
         self.progress = Progress(self.graph, min((limit - 1 for limit in limits if limit is not None), default=None))
@@ -129,12 +133,6 @@ class Session:
         self.state = next_state(self.state, trigger)
 
     # --- how far it is ------------------------------------------------------------------------------------------------
-
-    @property
-    def is_to_encode(self) -> bool:
-        """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
-        gives = self.request.given_frames > 0 or self.graph.window.references > 0
-        return gives and self.request.fork is None and self.header is None
 
     @property
     def next_block(self) -> int:

@@ -50,7 +50,7 @@ DECODER_FULL: Decoder
 DECODER_TINY: Decoder
 
 class AttachRequest(_message.Message):
-    __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat", "image_stowed", "image_loaded", "image_failed")
+    __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat", "image_stowed", "image_loaded", "image_failed", "pictures_encoded")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OP_DONE_FIELD_NUMBER: _ClassVar[int]
     OP_FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class AttachRequest(_message.Message):
     IMAGE_STOWED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_LOADED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FAILED_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_ENCODED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     op_done: OpDone
     op_failed: OpFailed
@@ -69,10 +70,11 @@ class AttachRequest(_message.Message):
     image_stowed: ImageStowed
     image_loaded: ImageLoaded
     image_failed: ImageFailed
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., image_stowed: _Optional[_Union[ImageStowed, _Mapping]] = ..., image_loaded: _Optional[_Union[ImageLoaded, _Mapping]] = ..., image_failed: _Optional[_Union[ImageFailed, _Mapping]] = ...) -> None: ...
+    pictures_encoded: PicturesEncoded
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., image_stowed: _Optional[_Union[ImageStowed, _Mapping]] = ..., image_loaded: _Optional[_Union[ImageLoaded, _Mapping]] = ..., image_failed: _Optional[_Union[ImageFailed, _Mapping]] = ..., pictures_encoded: _Optional[_Union[PicturesEncoded, _Mapping]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown", "stow", "load", "give", "take", "discard", "join_chain")
+    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown", "stow", "load", "give", "take", "discard", "join_chain", "encode_pictures")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DISPATCH_FIELD_NUMBER: _ClassVar[int]
     PREPARE_STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +87,7 @@ class AttachResponse(_message.Message):
     TAKE_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FIELD_NUMBER: _ClassVar[int]
     JOIN_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_PICTURES_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     dispatch: Dispatch
     prepare_stream: PrepareStream
@@ -97,7 +100,8 @@ class AttachResponse(_message.Message):
     take: Take
     discard: Discard
     join_chain: JoinChain
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
+    encode_pictures: EncodePictures
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ..., encode_pictures: _Optional[_Union[EncodePictures, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("worker", "role", "capacity", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s", "numerics", "replay_depth", "site", "shape_s", "joint_ops")
@@ -376,24 +380,38 @@ class Dispatch(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
-    __slots__ = ("session", "slot", "settings", "image", "origin", "started", "pictures", "references")
+    __slots__ = ("session", "slot", "settings", "image", "origin", "started")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
-    PICTURES_FIELD_NUMBER: _ClassVar[int]
-    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     session: str
     slot: int
     settings: SegmentSettings
     image: int
     origin: int
     started: bool
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ...) -> None: ...
+
+class EncodePictures(_message.Message):
+    __slots__ = ("session", "part", "pictures", "first", "is_reference", "follows", "leads")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    IS_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_FIELD_NUMBER: _ClassVar[int]
+    LEADS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    part: int
     pictures: _containers.RepeatedScalarFieldContainer[bytes]
-    references: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ..., started: _Optional[bool] = ..., pictures: _Optional[_Iterable[bytes]] = ..., references: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    first: int
+    is_reference: bool
+    follows: bool
+    leads: bool
+    def __init__(self, session: _Optional[str] = ..., part: _Optional[int] = ..., pictures: _Optional[_Iterable[bytes]] = ..., first: _Optional[int] = ..., is_reference: _Optional[bool] = ..., follows: _Optional[bool] = ..., leads: _Optional[bool] = ...) -> None: ...
 
 class Pages(_message.Message):
     __slots__ = ("pages",)
@@ -510,20 +528,26 @@ class TextEncoded(_message.Message):
     def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., tensor: _Optional[bytes] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class StreamPrepared(_message.Message):
-    __slots__ = ("session", "header", "media_type", "given", "unfit", "references")
+    __slots__ = ("session", "header", "media_type")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
-    GIVEN_FIELD_NUMBER: _ClassVar[int]
-    UNFIT_FIELD_NUMBER: _ClassVar[int]
-    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     session: str
     header: bytes
     media_type: str
-    given: bytes
+    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
+class PicturesEncoded(_message.Message):
+    __slots__ = ("session", "part", "latents", "unfit")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    UNFIT_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    part: int
+    latents: bytes
     unfit: str
-    references: bytes
-    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ..., unfit: _Optional[str] = ..., references: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., part: _Optional[int] = ..., latents: _Optional[bytes] = ..., unfit: _Optional[str] = ...) -> None: ...
 
 class ImageStowed(_message.Message):
     __slots__ = ("image",)

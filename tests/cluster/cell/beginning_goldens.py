@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cache
-from typing import Any
 from unittest import mock
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.cell.journal import GivenPictures
-from cluster.launch.in_process import ThreadPort
 from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, LatentRef, Role, SessionId, WorkerId
+from longtake.core.work import SessionId
+from tests.cluster.cell.golden_engine import Finished, Text, workers_of
+from tests.cluster.cell.threaded import over_threads
 from tests.cluster.cell.world import stream
-from tests.identity.workers import Ready, WithoutPictures
-from tests.workers.reference import PLACES
-from workers.denoise.attention import SdpaBackend
+from tests.identity.workers import WithoutPictures
+from tests.workers.golden_pair import GoldenPair, goldens, read
 from workers.denoise.noise import BlockNoise, Draw
-from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
-from workers.messages import Introduction, Prepared, PrepareGiven, Shutdown
-from workers.models.api import EncodedText
-from workers.models.wan.config import WanConfig
-from workers.models.wan.dit import WanModel
-from workers.orders import Answer, Order
+from workers.denoise.worker import tensor_to_bytes
 
-FILES = {
-    path.stem: path
-    for place in PLACES
-    for pattern in ("hiar_tiny_*.json", "self_forcing_i2v_tiny_*.json")
-    for path in sorted(place.glob(pattern))
-}
+FILES = goldens("hiar_tiny_*", "self_forcing_i2v_tiny_*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,39 +42,19 @@ class Run:
     """Latent frame f has the noise of frame f - shift; None: shift = given_frames, as generated frames are counted."""
 
 
-@dataclass(frozen=True)
-class BeginningGolden:
-    """One sidecar with its tensors and the model they came from."""
-
-    sidecar: dict[str, Any]
-    tensors: dict[str, Tensor]
-    model: WanModel
+class BeginningGolden(GoldenPair):
+    """One of them."""
 
     @staticmethod
     @cache
     def load(name: str) -> BeginningGolden:
-        path = FILES[name]
-        sidecar = json.loads(path.read_text())
-        fields = WanConfig.__dataclass_fields__.keys()
-        sizes = {key: value for key, value in sidecar["config"]["model"].items() if key in fields}
-        model = WanModel(WanConfig(**sizes | {"patch_size": tuple(sizes["patch_size"])}))
-        tensors = load_file(path.with_suffix(".safetensors"))
-        prefix = "weights.model."
-        model.load_state_dict({key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)})
-        return BeginningGolden(sidecar, tensors, model.eval().requires_grad_(False))
+        return BeginningGolden(*read(FILES[name]))
 
     def run(self, name: str) -> Run | None:
         """How out.`name` is made; None for an order of passes that no recipe is."""
-        config = self.sidecar["config"]
-        cache_, frames = config["cache"], config["blocks"]["num_frame_per_block"]
-        steps = StepPlan(
-            ladder=tuple(config["scheduler"]["denoising_step_list"]), shift=config["scheduler"]["timestep_shift"]
-        )
-        window, sinks = self.sidecar.get("windows", {}).get(
-            name, (cache_["local_attn_size_frames"], cache_["sink_size_frames"])
-        )
+        window, sinks = self.sidecar.get("windows", {}).get(name, (self.window_frames, self.sink_frames))
         if "plans" in self.sidecar:
-            return self._planned(name, steps, Context(level=Level.CLEAN, window_frames=window, sink_frames=sinks))
+            return self._planned(name, Context(level=Level.CLEAN, window_frames=window, sink_frames=sinks))
         order, _, count = name.rpartition("_n") if name.startswith("hybrid_block0") else (name, "", "")
         known = {
             "hybrid_block0": (Level.OUTPUT, int(count or 0), 0),
@@ -103,14 +65,14 @@ class BeginningGolden:
             return None
         level, start, given = known[order]
         context = Context(level=level, window_frames=window, sink_frames=sinks, start_blocks=start)
-        recipe = Recipe(steps=steps, blocks=BlockPlan(frames=frames), context=context)
+        recipe = Recipe(steps=self.steps, blocks=BlockPlan(frames=self.block_frames), context=context)
         return Run(name=name, recipe=recipe, given_frames=given)
 
-    def _planned(self, name: str, steps: StepPlan, context: Context) -> Run:
+    def _planned(self, name: str, context: Context) -> Run:
         plan = self.sidecar["plans"][name]
         sizes, given = [frames for _, frames, _ in plan], sum(frames for _, frames, is_given in plan if is_given)
         first = None if given else sizes[0]
-        recipe = Recipe(steps=steps, blocks=BlockPlan(frames=sizes[-1], first_frames=first), context=context)
+        recipe = Recipe(steps=self.steps, blocks=BlockPlan(frames=sizes[-1], first_frames=first), context=context)
         return Run(name=name, recipe=recipe, given_frames=given)
 
 
@@ -130,30 +92,6 @@ class _Noise:
         return source[0, first : first + frames]
 
 
-class _Text:
-    """The stored text features, whatever the prompt."""
-
-    def __init__(self, features_TC: Tensor) -> None:
-        self._features_TC = features_TC
-
-    def encode(self, prompt: str) -> EncodedText:
-        return EncodedText(features_TC=self._features_TC, notice="")
-
-
-class _GivesLatents(WithoutPictures):
-    """Makes of any pictures the same latents."""
-
-    def __init__(self, text: _Text, given_FCHW: Tensor) -> None:
-        super().__init__(text)
-        self._given = tensor_to_bytes(given_FCHW)
-
-    def perform(self, message: Order) -> Iterator[Answer]:
-        if isinstance(message, PrepareGiven):
-            yield Prepared(session=message.session, header=b"", media_type="", given=self._given)
-        else:
-            yield from super().perform(message)
-
-
 async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tensor:
     """All latent frames of the stream [1, frames, C, H, W], given ones included, as the engine has them."""
     blocks = (
@@ -165,63 +103,22 @@ async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tens
 
 
 async def _made(golden: BeginningGolden, run: Run, denoisers: int) -> Tensor:
-    latent, recipe = golden.sidecar["config"]["latent"], run.recipe
-    geometry = Geometry(
-        width=8 * latent["width"], height=8 * latent["height"], fps=Fraction(16), latent_channels=latent["channels"],
-        blocks=recipe.blocks,
-    )  # fmt: skip
-    scheduler = Scheduler(recipe, geometry, Limits(rewind_blocks=1000))
-    engine, chains, ports = Engine(scheduler), None, []
-    chains = Chains(engine)
-    graph = scheduler.cell.graph_with(scheduler.cell.graphs[""], run.given_frames)
-    total = golden.tensors[f"out.{run.name}"].shape[1]
-    kept = _kept(engine, graph.step_count)
-    pages = 2 * recipe.page_count * recipe.lane_count
-
-    def denoiser() -> DenoiseWorker:
-        return DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages)
-
+    recipe, geometry = run.recipe, golden.geometry(run.recipe.blocks)
+    engine, finished = Engine(Scheduler(recipe, geometry, Limits(rewind_blocks=1000))), Finished()
+    cell = engine.scheduler.cell
+    graph = cell.graph_with(cell.graphs[""], run.given_frames)
+    finished.listen(engine, graph.step_count, (-1, *geometry.block_shape[1:]))
     given = golden.tensors.get("in.initial_latent", torch.zeros(1, 0))[0, : run.given_frames]
-    text = _Text(golden.tensors["in.prompt_embeds"][0])
-    loop = asyncio.create_task(engine.run())
-    makes: list[tuple[str, Role, Callable[[], Any], int]] = [
-        *((f"denoise-{number}", Role.DENOISE, denoiser, pages) for number in range(denoisers)),
-        ("decode-0", Role.DECODE, lambda: _GivesLatents(text, given), 1),
-    ]
-    try:
-        for name, role, make, capacity in makes:
-            introduction = Introduction(
-                worker=WorkerId(name), role=role, ability=Ability(capacity=capacity), model_digest=""
-            )
-            port = ThreadPort(Ready(introduction, make, ""), chains)
-            port.start()
-            ports.append(port)
+    texts = Text(golden.tensors["in.prompt_embeds"][0])
+    giver = WithoutPictures(texts, lambda message: tensor_to_bytes(given[message.order.part][None]))
+    total = golden.tensors[f"out.{run.name}"].shape[1]
+    async with over_threads(engine, workers_of(golden, recipe, giver, denoisers=denoisers)):
         if run.given_frames:
             engine.journal.give(SessionId("s"), GivenPictures(given=(b"pictures",) * (1 + 4 * (run.given_frames - 1))))
         blocks = graph.blocks.block_of(total - 1) + 1
         pictures = geometry.divided(graph.blocks).first_picture(blocks)
         await stream(engine, "s", "p", picture_limit=pictures, given_frames=run.given_frames)
-    finally:
-        for port in ports:
-            port.send(Shutdown())
-            await asyncio.to_thread(port.runner.join, 10.0)
-        loop.cancel()
-    shape = (-1, *geometry.block_shape[1:])
-    return torch.cat([tensor_from_bytes(kept[block], shape) for block in sorted(kept)])[None, :total]
-
-
-def _kept(engine: Engine, steps: int) -> dict[int, bytes]:
-    """The finished latents by block, as they come into the journal."""
-    kept: dict[int, bytes] = {}
-    put = engine.journal.put_latents
-
-    def put_latents(ref: LatentRef, data: bytes, version: int = 0) -> bool:
-        if ref.step == steps:
-            kept[ref.block] = data
-        return put(ref, data, version)
-
-    engine.journal.put_latents = put_latents  # type: ignore[method-assign]
-    return kept
+    return finished.joined()[:, :total]
 
 
 def mistaken(run: Run, mistake: str) -> Run:

@@ -6,19 +6,15 @@ kept what the pages that it read held afterwards, by the frames that lie in them
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
-from cluster.launch.in_process import ThreadPort
 from cluster.render import in_process_workers
 from longtake.core.events import CueRequest
 from longtake.core.limits import Limits
@@ -27,12 +23,13 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, CueId, PageId, Role, SessionId
 from tests.cluster.cell.golden_engine import Finished
-from tests.cluster.cell.world import Hashes, stream
+from tests.cluster.cell.threaded import over_threads
+from tests.cluster.cell.world import stream
 from tests.identity.workers import Ready, WithoutPictures
 from tests.workers.longlive import LongLiveGolden
 from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.worker import DenoiseWorker
-from workers.messages import Introduction, Shutdown, Task
+from workers.messages import Introduction, Task
 from workers.models.api import EncodedText
 from workers.models.weights import ModelInfo
 from workers.orders import Answer, Order
@@ -129,29 +126,14 @@ def _denoiser(spec: WorkerSpec, golden: LongLiveGolden, watched: list[Watched]) 
     return Ready(loaded.introduction, make, spec.meeting_point)
 
 
-@contextlib.asynccontextmanager
-async def _engine(
-    golden: LongLiveGolden, folder: Path, info: ModelInfo, hashes: Hashes, watched: list[Watched]
-) -> AsyncIterator[Engine]:
-    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
-    loop, ports = asyncio.create_task(engine.run()), []
+def _workers(golden: LongLiveGolden, folder: Path, info: ModelInfo, watched: list[Watched]) -> Iterator[Ready]:
     for spec in in_process_workers(folder, info.recipe, denoise=1, sessions=1):
         if spec.role is Role.DENOISE:
-            made = _denoiser(spec, golden, watched)
-        else:
-            ability = Ability(capacity=spec.capacity)
-            said = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
-            made = Ready(said, lambda: WithoutPictures(Prompts(golden)), spec.meeting_point)
-        ports.append(ThreadPort(made, Chains(engine)))
-        ports[-1].start()
-    try:
-        yield engine
-        engine.scheduler.check()
-    finally:
-        for port in ports:
-            port.send(Shutdown())
-            await asyncio.to_thread(port.runner.join, 10.0)
-        loop.cancel()
+            yield _denoiser(spec, golden, watched)
+            continue
+        ability = Ability(capacity=spec.capacity)
+        said = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
+        yield Ready(said, lambda: WithoutPictures(Prompts(golden)), spec.meeting_point)
 
 
 async def golden_run(
@@ -167,10 +149,11 @@ async def golden_run(
     They are made by the golden's own recipe, or by a wrong one.
     """
     torch.set_num_threads(1)
-    info = replace(golden.write(folder), recipe=recipe or golden.recipe)
-    hashes, watched, finished = Hashes(info.recipe.step_count), list[Watched](), Finished()
-    async with _engine(golden, folder, info, hashes, watched) as engine:
-        finished.listen(engine, info.recipe.step_count, info.geometry.block_shape)
+    info = golden.write(folder, recipe or golden.recipe)
+    watched, finished = list[Watched](), Finished()
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()))
+    finished.listen(engine, info.recipe.step_count, info.geometry.block_shape)
+    async with over_threads(engine, _workers(golden, folder, info, watched)):
         asked = tuple(
             CueRequest(cue=CueId(f"cue {block}"), prompt=str(number), block=block)
             for block, number in (cues or {}).items()

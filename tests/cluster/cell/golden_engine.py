@@ -1,88 +1,34 @@
-"""The real engine over the network and the noise of a golden: one in-process worker, whose latents are kept."""
+"""The real engine over the network and the noise of a golden: its workers are threads, and what they make is kept."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
-from cluster.launch.in_process import ThreadPort
 from longtake.core.limits import Limits
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, LatentRef, Role, SessionId, WorkerId
+from tests.cluster.cell.threaded import over_threads
 from tests.cluster.cell.world import stream
 from tests.identity.workers import Ready, WithoutPictures
-from tests.workers.reference import PLACES
+from tests.workers.golden_pair import GoldenPair
 from workers.denoise import noise
 from workers.denoise.attention import SdpaBackend
 from workers.denoise.noise import Draw
 from workers.denoise.worker import DenoiseWorker
-from workers.messages import Introduction, Shutdown
+from workers.messages import Introduction
 from workers.models.api import EncodedText
-from workers.models.wan.config import WanConfig
-from workers.models.wan.dit import WanModel
+from workers.runner import Performer
 
 NoiseOf = Callable[[int, int], Tensor]
 """The noise [F, C, H, W] of a block and a draw."""
-
-
-def goldens(pattern: str) -> dict[str, Path]:
-    """The sidecars that are there of this kind, by name."""
-    return {path.stem: path for place in PLACES for path in sorted(place.glob(f"{pattern}.json"))}
-
-
-@dataclass(frozen=True)
-class GoldenModel:
-    """A sidecar with its tensors, and the network that they came from."""
-
-    sidecar: dict[str, Any]
-    tensors: dict[str, Tensor]
-    model: WanModel
-
-    @staticmethod
-    @cache
-    def load(path: Path) -> GoldenModel:
-        sidecar, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
-        told, known = sidecar["config"]["model"], WanConfig.__dataclass_fields__
-        sizes = {key: value for key, value in told.items() if key in known}
-        model = WanModel(WanConfig(**sizes | {"patch_size": tuple(sizes["patch_size"])}))
-        prefix = "weights."
-        weights = {name.removeprefix(prefix).removeprefix("model."): value for name, value in tensors.items()
-                   if name.startswith(prefix)}  # fmt: skip
-        model.load_state_dict(weights)
-        return GoldenModel(sidecar, tensors, model.eval().requires_grad_(False))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.sidecar["config"]
-        return config
-
-    def geometry(self, recipe: Recipe) -> Geometry:
-        """That of its latents."""
-        latent, patch = self.config["latent"], self.config["model"]["patch_size"]
-        return Geometry(
-            width=8 * latent["width"],
-            height=8 * latent["height"],
-            fps=Fraction(16),
-            latent_channels=latent["channels"],
-            blocks=recipe.blocks,
-            patch_space=patch[1],
-        )
 
 
 @dataclass
@@ -118,11 +64,27 @@ class Finished:
         return torch.cat([self.blocks[block] for block in sorted(self.blocks)]).unsqueeze(0)
 
 
+def workers_of(golden: GoldenPair, recipe: Recipe, decoder: WithoutPictures, *, denoisers: int = 1) -> list[Ready]:
+    """Denoise workers over the network of a golden, and one that knows its text."""
+    pages = 2 * recipe.lane_count * recipe.page_count
+    geometry = golden.geometry(recipe.blocks)
+
+    def ready(name: str, role: Role, capacity: int, make: Callable[[], Performer]) -> Ready:
+        ability = Ability(capacity=capacity)
+        return Ready(Introduction(worker=WorkerId(name), role=role, ability=ability, model_digest=""), make, "")
+
+    def denoiser() -> DenoiseWorker:
+        return DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages)
+
+    made = [ready(f"denoise-{number}", Role.DENOISE, pages, denoiser) for number in range(denoisers)]
+    return [*made, ready("decode-0", Role.DECODE, 1, lambda: decoder)]
+
+
 async def served(
-    golden: GoldenModel, recipe: Recipe, noise_of: NoiseOf, blocks: int, monkeypatch: pytest.MonkeyPatch
+    golden: GoldenPair, recipe: Recipe, noise_of: NoiseOf, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> Tensor:
     """The x0 [1, F, C, H, W] of so many blocks of a stream through the real engine, from this noise."""
-    geometry = golden.geometry(recipe)
+    geometry = golden.geometry(recipe.blocks)
 
     def stored(draws: Sequence[Draw], shape: Sequence[int], device: torch.device) -> Tensor:
         found = torch.stack([noise_of(drawn.block, drawn.draw) for drawn in draws])
@@ -131,28 +93,9 @@ async def served(
 
     monkeypatch.setattr(noise, "normals", stored)
     torch.set_num_threads(1)
-    pages = recipe.lane_count * recipe.page_count
-    denoise = Introduction(
-        worker=WorkerId("denoise-0"), role=Role.DENOISE, ability=Ability(capacity=pages), model_digest=""
-    )
-    decode = Introduction(worker=WorkerId("decode-0"), role=Role.DECODE, ability=Ability(capacity=1), model_digest="")
-    text = Text(golden.tensors["in.prompt_embeds"][0])
-    made = (
-        Ready(denoise, lambda: DenoiseWorker(golden.model, geometry, SdpaBackend(), pages=pages), ""),
-        Ready(decode, lambda: WithoutPictures(text), ""),
-    )
     engine, finished = Engine(Scheduler(recipe, geometry, Limits())), Finished()
     finished.listen(engine, recipe.step_count, geometry.block_shape)
-    loop, ports = asyncio.create_task(engine.run()), []
-    for each in made:
-        ports.append(ThreadPort(each, Chains(engine)))
-        ports[-1].start()
-    try:
+    text = WithoutPictures(Text(golden.tensors["in.prompt_embeds"][0]))
+    async with over_threads(engine, workers_of(golden, recipe, text)):
         await stream(engine, SessionId("s"), "its text", picture_limit=geometry.first_picture(blocks))
-        engine.scheduler.check()
-    finally:
-        for port in ports:
-            port.send(Shutdown())
-            await asyncio.to_thread(port.runner.join, 10.0)
-        loop.cancel()
     return finished.joined()

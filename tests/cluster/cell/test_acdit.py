@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from cluster.render import in_process_engine, in_process_workers
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.table import NamedRecipe
 from longtake.recipes import shipped
-from tests.cluster.cell.world import Hashes, expected_hashes, stream
+from tests.cluster.cell.all_at_once import PROMPTS, alone
+from tests.cluster.cell.world import Hashes, expected_hashes
 from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.oracle import ContiguousLanes
@@ -27,7 +26,7 @@ from workers.models.api import Compute, sdpa
 from workers.models.text import load_text_encoder
 from workers.start import probe
 
-PROMPT, BLOCKS = "a red ball circling in the fog", 6
+PROMPT, BLOCKS = PROMPTS[0], 6
 ACDIT = shipped()["acdit"].recipe
 
 
@@ -39,15 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def served(model: Path, recipe: Recipe, *, fused: bool) -> Hashes:
-    hashes, geometry = Hashes(recipe.step_count), model_info().geometry.divided(recipe.blocks)
-    workers = in_process_workers(model, recipe, sessions=3)
-    workers = tuple(replace(spec, recipes=(recipe,)) for spec in workers)
-    made = [NamedRecipe(name="it", recipe=recipe)]
-    async with in_process_engine(model, workers, Limits(fused_passes=fused), hashes, made) as engine:
-        hashes.listen(engine)
-        await stream(engine, "s", PROMPT, recipe="it", picture_limit=geometry.first_picture(BLOCKS))
-        engine.scheduler.check()
-    return hashes
+    pictures = model_info().geometry.divided(recipe.blocks).first_picture(BLOCKS)
+    return await alone(model, recipe, pictures, limits=Limits(fused_passes=fused))
 
 
 def by_the_paper(model: Path) -> list[str]:

@@ -13,6 +13,7 @@ from cluster.render import in_process_engine, in_process_workers
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.table import NamedRecipe
 from tests.cluster.cell.world import Hashes, stream
+from tests.samples import covering
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_beginning import Beginning, generate_from
@@ -59,10 +60,10 @@ def started(start: int, **blocks: int) -> Recipe:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("denoise", [1, 3])
 @pytest.mark.parametrize(
-    "recipe", [started(1), started(2), started(5), started(2, first_frames=1)], ids=["1", "2", "5", "2 of 1 and 2"]
-)  # fmt: skip
+    ("recipe", "denoise"),
+    covering([started(1), started(2), started(5), started(2, first_frames=1)], [1, 3], together=1),
+)
 async def test_a_hybrid_start_is_the_oracles(model: Path, recipe: Recipe, denoise: int) -> None:
     named, hashes = NamedRecipe(name="begun", recipe=recipe), Hashes(recipe.step_count)
     workers = in_process_workers(model, recipe, denoise=denoise, sessions=2)

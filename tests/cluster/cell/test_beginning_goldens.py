@@ -8,21 +8,17 @@ import pytest
 import torch
 
 from tests.cluster.cell.beginning_goldens import FILES, BeginningGolden, Run, made, mistaken
-from tests.workers.reference import PLACES
+from tests.workers.golden_pair import ABSENT
 
 if not FILES:
-    pytest.skip(f"no goldens in {', '.join(map(str, PLACES))}", allow_module_level=True)
+    pytest.skip(ABSENT, allow_module_level=True)
 ATOL = 2e-5
 
 
 def runs() -> list[tuple[str, str]]:
     """Every output of every golden that a recipe makes."""
-    found = []
-    for name in FILES:
-        golden = BeginningGolden.load(name)
-        outputs = (tensor.removeprefix("out.") for tensor in golden.tensors if tensor.startswith("out."))
-        found += [(name, output) for output in sorted(outputs) if golden.run(output) is not None]
-    return found
+    named = {name: BeginningGolden.load(name) for name in FILES}
+    return [(name, run) for name, golden in named.items() for run in golden.runs if golden.run(run) is not None]
 
 
 def test_there_are_hybrid_starts_and_given_frames_among_them() -> None:
@@ -78,9 +74,8 @@ async def test_the_goldens_tell_an_image_that_is_ignored_or_repeated(name: str) 
     assert (alone[:, 1:] - expected[:, 1:]).abs().max() > 100 * ATOL
     image = golden.tensors["in.initial_latent"][:, :1]
     frames = run.recipe.blocks.frames
-    repeated = BeginningGolden(
-        golden.sidecar, golden.tensors | {"in.initial_latent": image.repeat(1, frames, 1, 1, 1)}, golden.model
-    )
+    tensors = golden.tensors | {"in.initial_latent": image.repeat(1, frames, 1, 1, 1)}
+    repeated = BeginningGolden(golden.sidecar, tensors)
     whole = await made(repeated, replace(run, given_frames=frames))
     made_of_it = whole[:, frames : frames + expected.shape[1] - frames]
     assert (made_of_it - expected[:, 1 : 1 + made_of_it.shape[1]]).abs().max() > 100 * ATOL

@@ -5,6 +5,8 @@ The reference's noise is stored by the pass of a block's own list, ours is keyed
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,8 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
-from tests.cluster.cell.golden_engine import GoldenModel, goldens, served
+from tests.cluster.cell.golden_engine import served
+from tests.workers.golden_pair import GoldenPair, goldens, read
 from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_plans import generate_by_lists
 
@@ -28,9 +31,14 @@ def test_a_golden_is_there() -> None:
     assert NAMES, "tests/goldens holds one"
 
 
-def recipe_of(golden: GoldenModel, run: str) -> Recipe:
+@cache
+def golden_of(name: str) -> GoldenPair:
+    return GoldenPair(*read(GOLDENS[name]))
+
+
+def recipe_of(golden: GoldenPair, run: str) -> Recipe:
     """The recipe of a run, as its sidecar says it."""
-    config, blocks = golden.config, golden.config["blocks"]["num_blocks"]
+    config, blocks = golden.config, golden.block_count
     scheduler, (window, sinks) = config["scheduler"], golden.sidecar["windows"][run]
     usual, first = tuple(scheduler["denoising_step_list"]), tuple(scheduler["denoising_step_list_first_chunk"])
     assert scheduler["warp_denoising_step"] and scheduler["context_noise"] == 0
@@ -44,32 +52,32 @@ def recipe_of(golden: GoldenModel, run: str) -> Recipe:
             first=first if has_first else (),
             first_blocks=int(has_first),
         ),
-        blocks=BlockPlan(frames=config["blocks"]["num_frame_per_block"]),
+        blocks=BlockPlan(frames=golden.block_frames),
         context=Context(level=Level.CLEAN, window_frames=window, sink_frames=sinks),
         block_limit=blocks if window is None else None,
     )
 
 
-def stored(golden: GoldenModel, block: int, number: int, frames: int) -> Tensor:
+def stored(golden: GoldenPair, block: int, number: int, frames: int) -> Tensor:
     """The reference's noise [F, C, H, W] of a block: what it starts from, or what is added before pass `number`."""
     source = golden.tensors["in.noise"] if number == 0 else golden.tensors["in.sde_noise"][number - 1]
     return source[0, block * frames : (block + 1) * frames]
 
 
-async def made(golden: GoldenModel, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+async def made(golden: GoldenPair, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """What the engine makes by a recipe of the golden's noise."""
     steps, frames = recipe.steps, recipe.blocks.frames
 
     def noise(block: int, draw: int) -> Tensor:
         return stored(golden, block, steps.entries(block).index(steps.ladder[draw]), frames)
 
-    return await served(golden, recipe, noise, golden.config["blocks"]["num_blocks"], monkeypatch)
+    return await served(golden, recipe, noise, golden.block_count, monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("run", RUNS)
 async def test_the_engine_makes_what_the_reference_makes(run: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    golden = GoldenModel.load(GOLDENS[name])
+    golden = golden_of(name)
     found = await made(golden, recipe_of(golden, run), monkeypatch)
     torch.testing.assert_close(found, golden.tensors[f"out.{run}"], atol=ATOL, rtol=0)
 
@@ -77,7 +85,7 @@ async def test_the_engine_makes_what_the_reference_makes(run: str, name: str, mo
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_mistakes_of_the_sidecar_do_not_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is at least a thousand times as far off as is allowed, and as far as the reference says."""
-    golden = GoldenModel.load(GOLDENS[name])
+    golden = golden_of(name)
     right, told = recipe_of(golden, "first_list"), golden.sidecar["discrimination"]
     window = right.context.window_frames
     assert window is not None
@@ -106,9 +114,9 @@ async def test_the_mistakes_of_the_sidecar_do_not_pass(name: str, monkeypatch: p
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("run", RUNS)
 def test_the_oracle_of_lists_makes_what_the_reference_makes(run: str, name: str) -> None:
-    golden = GoldenModel.load(GOLDENS[name])
+    golden = golden_of(name)
     recipe, text = recipe_of(golden, run), golden.tensors["in.prompt_embeds"]
-    frames, blocks = recipe.blocks.frames, golden.config["blocks"]["num_blocks"]
+    frames, blocks = recipe.blocks.frames, golden.block_count
     latents = generate_by_lists(
         golden.model,
         lambda _: text,

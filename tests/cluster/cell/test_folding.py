@@ -3,24 +3,23 @@ it; or its client is told, and why."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.launch.served import served_recipes
-from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Dispatch
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.table import NamedRecipe
 from longtake.core.work import CueId, DecodeWork
-from tests.cluster.cell.world import Hashes, expected_hashes, stream
+from tests.cluster.cell.all_at_once import PROMPTS, alone
+from tests.cluster.cell.world import expected_hashes
 from tests.core.support.folded import folding
+from tests.samples import covering
 from tests.workers.model_dir import model_info, write_model
 
-PROMPT, OTHER = "a red ball circling in the fog", "a blue box swaying at night"
+PROMPT, OTHER, _ = PROMPTS
 RECIPES = {
     "input": folding(steps=3, sinks=1, memory=2, k=2, window=7, frames=2, first=1),
     "output": folding(Level.OUTPUT, sinks=1, memory=1, k=4, window=9, frames=3),
@@ -36,21 +35,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("denoise", [1, 3])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(("name", "denoise"), covering(RECIPES, [1, 3], together=1))
 async def test_streams_that_fold_are_the_oracles_alone_and_batched_through_cues(
     model: Path, name: str, denoise: int
 ) -> None:
-    recipe, hashes = RECIPES[name], Hashes(model_info().recipe.step_count)
-    workers = in_process_workers(model, model_info().recipe, denoise=denoise, sessions=2)
-    workers = tuple(replace(spec, recipes=(recipe,)) for spec in workers)
-    cues = (CueRequest(cue=CueId("turn"), prompt=OTHER, block=3),)
-    async with in_process_engine(
-        model, workers, recorder=hashes, recipes=[NamedRecipe(name=name, recipe=recipe)]
-    ) as engine:
-        hashes.listen(engine)
-        await stream(engine, "s", PROMPT, recipe=name, picture_limit=PICTURES, cues=cues)
-        engine.scheduler.check()
+    recipe, cues = RECIPES[name], (CueRequest(cue=CueId("turn"), prompt=OTHER, block=3),)
+    hashes = await alone(model, recipe, PICTURES, denoise=denoise, cues=cues)
     blocks = model_info().geometry.divided(recipe.blocks).blocks_for(PICTURES)
     assert hashes.of("s") == expected_hashes(model, {0: PROMPT, 3: OTHER}, 7, blocks, recipe)
     works = [each.work for each in hashes.effects if isinstance(each, Dispatch)]

@@ -311,7 +311,7 @@ async def wanders(model: Path, kind: Literal["in-process", "subprocess"], device
     return shown
 
 
-@pytest.mark.parametrize("kind", ["in-process", "subprocess"])
+@pytest.mark.parametrize("kind", ["in-process", pytest.param("subprocess", marks=pytest.mark.slow)])
 async def test_a_stream_whose_lanes_and_slot_wander_is_the_oracles(
     model: Path, stayed: list[tuple[str, bytes]], kind: Literal["in-process", "subprocess"]
 ) -> None:

@@ -11,11 +11,11 @@ from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from tests.cluster.cell.golden_cell import GoldenRun, golden_run
 from tests.core.support.recipes import altered
+from tests.workers.golden_pair import ABSENT
 from tests.workers.longlive import ATOL, GOLDENS, INFINITE, LongLiveGolden
-from tests.workers.reference import PLACES
 
 if INFINITE not in GOLDENS:
-    pytest.skip(f"no {INFINITE}.json in {', '.join(map(str, PLACES))}", allow_module_level=True)
+    pytest.skip(ABSENT, allow_module_level=True)
 
 GOLDEN = LongLiveGolden.load(INFINITE)
 RUN = "no_switch"
@@ -29,13 +29,13 @@ MISTAKES: dict[str, Recipe] = {
 
 
 async def made(folder: Path, recipe: Recipe | None = None) -> GoldenRun:
-    return await golden_run(GOLDEN, folder, GOLDEN.blocks, recipe=recipe)
+    return await golden_run(GOLDEN, folder, GOLDEN.block_count, recipe=recipe)
 
 
 async def test_it_is_the_references(tmp_path: Path) -> None:
     assert GOLDEN.places_are_slots and GOLDEN.recipe.positions.stream is Numbering.LISTED
     run = await made(tmp_path)
-    blocks = range(GOLDEN.blocks)
+    blocks = range(GOLDEN.block_count)
     torch.testing.assert_close(run.out(blocks), GOLDEN.out(RUN, blocks), atol=ATOL, rtol=0)
     turned = [block for block in blocks if GOLDEN.recipe.window.oldest(block) > GOLDEN.recipe.sink_frames]
     assert len(turned) == 6, "in most blocks frames have left the window"
@@ -53,7 +53,7 @@ async def test_it_is_the_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 async def test_a_mistake_shows(mistake: str, tmp_path: Path) -> None:
     run = await made(tmp_path, MISTAKES[mistake])
-    blocks = range(GOLDEN.blocks)
+    blocks = range(GOLDEN.block_count)
     apart = (run.out(blocks) - GOLDEN.out(RUN, blocks)).abs()
     assert apart[: 3 * 4].max() <= ATOL or run.recipe.sink_frames == 0, (
         "until the window is full there is no difference"

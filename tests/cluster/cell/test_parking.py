@@ -22,6 +22,7 @@ from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import STILL, Hashes, expected_hashes, open_event
 from tests.core.support.recipes import APART
+from tests.samples import covering
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool
 from workers.start.spec import WorkerSpec
@@ -221,8 +222,7 @@ async def forked(
     return hashes, parent, child
 
 
-@pytest.mark.parametrize("level", APART)
-@pytest.mark.parametrize("denoise", [1, 3])
+@pytest.mark.parametrize(("level", "denoise"), covering(APART, [1, 3], together=1))
 async def test_a_fork_with_the_same_prompt_and_seed_is_its_parent_from_there_on(
     tmp_path: Path, level: Level, denoise: int
 ) -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from cluster.cell.journal import GivenPictures
-from cluster.render import in_process_engine, in_process_workers
 from longtake.core.events import CueRequest
 from longtake.core.pages import PageTable
 from longtake.core.recipe.context import Level
@@ -20,11 +19,11 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.positions import Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.references import REFERENCE
-from longtake.core.recipe.table import NamedRecipe
 from longtake.core.recipe.window import Window
-from longtake.core.work import CueId, PageId, SessionId
+from longtake.core.work import CueId, PageId
 from longtake.recipes import shipped
-from tests.cluster.cell.world import Hashes, stream
+from tests.cluster.cell.all_at_once import PROMPTS, alone
+from tests.cluster.cell.world import Hashes
 from tests.core.support.recipes import altered
 from tests.workers.given_pictures import encoded, moving_ball
 from tests.workers.model_dir import write_model_that_encodes
@@ -41,7 +40,7 @@ from workers.models.text import load_text_encoder
 Break = Callable[[pytest.MonkeyPatch], None]
 """Makes one thing wrong."""
 
-PROMPT, OTHER = "a red ball circling in the fog", "a blue box swaying at night"
+PROMPT, OTHER, _ = PROMPTS
 IMAGES = [encoded(picture) for picture in moving_ball(12, 48)[::11]]
 BLOCKS = 6
 SHIPPED = shipped()["reference"].recipe
@@ -78,7 +77,7 @@ def reference(model: Path, count: int) -> Tensor:
     encoder = weights.load_encoder(model, info, Compute())
     assert encoder is not None
     giving = PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
-    return torch.cat([giving.latents([image]) for image in IMAGES[:count]])[None]
+    return torch.cat([giving.frame([image], giving.begin()) for image in IMAGES[:count]])[None]
 
 
 def right(model: Path, recipe: Recipe, cues: dict[int, str] | None = None, blocks: int = BLOCKS) -> list[str]:
@@ -100,20 +99,10 @@ def right(model: Path, recipe: Recipe, cues: dict[int, str] | None = None, block
 
 async def served(model: Path, recipe: Recipe, cues: dict[int, str] | None = None) -> Hashes:
     """A stream by the recipe."""
-    named = NamedRecipe(name="mine", recipe=recipe)
-    hashes, geometry = Hashes(recipe.step_count), weights.load_info(model).geometry.divided(recipe.blocks)
-    workers = in_process_workers(model, weights.load_info(model).recipe, denoise=2)
-    workers = tuple(replace(spec, recipes=(recipe,)) for spec in workers)
+    pictures = weights.load_info(model).geometry.divided(recipe.blocks).first_picture(BLOCKS)
+    given = GivenPictures(references=tuple(IMAGES[: recipe.context.reference_frames]))
     asked = tuple(CueRequest(cue=CueId(f"c{block}"), prompt=text, block=block) for block, text in (cues or {}).items())
-    async with in_process_engine(model, workers, recorder=hashes, recipes=[named]) as engine:
-        hashes.listen(engine)
-        images = GivenPictures(references=tuple(IMAGES[: recipe.context.reference_frames]))
-        engine.journal.give(SessionId("s"), images)
-        pictures = geometry.first_picture(BLOCKS)
-        await stream(engine, "s", PROMPT, recipe="mine", picture_limit=pictures, cues=asked)
-        engine.scheduler.check()
-        assert not engine.journal.size_bytes, "nothing is left behind"
-    return hashes
+    return await alone(model, recipe, pictures, denoise=2, given=given, cues=asked)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -22,6 +22,7 @@ from longtake.core.sessions.retention import Retention
 from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
 from tests.cluster.cell.world import RAW, STILL, Hashes, expected_hashes, stream, until_sent
 from tests.core.support.recipes import APART
+from tests.samples import covering
 from tests.workers.model_dir import model_info, write_model
 from workers.models.weights import ModelInfo, load_info
 
@@ -92,8 +93,7 @@ def _is_of(work: ForwardWork, session: str) -> bool:
     return work.session == session
 
 
-@pytest.mark.parametrize("level", APART)
-@pytest.mark.parametrize("denoise", [1, 3])
+@pytest.mark.parametrize(("level", "denoise"), covering(APART, [1, 3], together=1))
 async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, level: Level, denoise: int) -> None:
     write_model(tmp_path, level)
     info, hashes = model_info(level), Hashes(len(model_info(level).recipe.steps.ladder))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.table import NamedRecipe
 from longtake.core.work import Batch, CueId, DecodeWork, Fork, SessionId
+from tests.cluster.cell.all_at_once import PROMPTS, alone
 from tests.cluster.cell.world import Hashes, expected_hashes, stream, until_sent
 from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
 
-PROMPT, OTHER = "a red ball circling in the fog", "a blue box swaying at night"
+PROMPT, OTHER, _ = PROMPTS
 BLOCKS = 6
 """More than the window holds."""
 CLEAN = altered(model_info().recipe, level=Level.CLEAN)
@@ -37,23 +39,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
 def right(model: Path, recipe: Recipe) -> list[str]:
     return expected_hashes(model, {0: PROMPT}, 7, BLOCKS, recipe)
 
 
-async def served(
-    model: Path, recipe: Recipe, denoise: int = 1, *, window: int = 4, cues: tuple[CueRequest, ...] = ()
-) -> Hashes:
+async def served(model: Path, recipe: Recipe, *, window: int = 4, cues: tuple[CueRequest, ...] = ()) -> Hashes:
     """What the engine makes by a recipe."""
-    made = NamedRecipe(name="it", recipe=recipe)
-    workers = in_process_workers(model, recipe, denoise=denoise, sessions=2)
-    workers = tuple(replace(spec, recipes=(recipe,)) for spec in workers)
-    hashes, pictures = Hashes(recipe.step_count), model_info().geometry.first_picture(BLOCKS)
-    async with in_process_engine(model, workers, recorder=hashes, recipes=[made]) as engine:
-        hashes.listen(engine)
-        await stream(engine, "s", PROMPT, recipe="it", picture_limit=pictures, window=window, cues=cues)
-        engine.scheduler.check()
-    return hashes
+    return await alone(model, recipe, model_info().geometry.first_picture(BLOCKS), window=window, cues=cues)
 
 
 def forwards(hashes: Hashes) -> list[Batch]:

@@ -8,6 +8,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind, Noised, Op
 from longtake.core.recipe.positions import Bias
 from longtake.core.recipe.references import REFERENCE
@@ -46,8 +47,10 @@ from workers.messages import (
     Done,
     Down,
     Encoded,
+    EncodeGiven,
     Failed,
     Forward,
+    GivenEncoded,
     Heartbeat,
     ImageGone,
     ImageLoaded,
@@ -55,7 +58,6 @@ from workers.messages import (
     JoinChain,
     Part,
     Prepared,
-    PrepareGiven,
     Seat,
     Shutdown,
     Site,
@@ -123,7 +125,8 @@ OF_REFERENCE = replace(
     op=Op(Kind.COMMIT, 0, REFERENCE),
 )
 """It goes by a number that there is not on the wire."""
-ENCODES = PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS, encodes=True)
+PART = EncodePictures(worker=WORKER, session=SESSION, part=2, pictures=range(5, 7), follows=True, leads=True)
+IMAGE = EncodePictures(worker=WORKER, session=SESSION, part=3, pictures=range(1, 2), is_reference=True)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +148,8 @@ ENCODES = PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=TINY),
-        PrepareGiven(order=ENCODES, pictures=(b"one", b"two"), references=(b"image",)),
-        PrepareGiven(order=ENCODES, references=(b"image", b"other")),
+        EncodeGiven(order=PART, pictures=(b"one", b"two")),
+        EncodeGiven(order=IMAGE, pictures=(b"image",)),
         Task(sequence=DispatchNumber(3), order=Decode(work=replace(DECODE, settings=TINY), latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
@@ -181,7 +184,8 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
-        Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4", given=b"three frames", references=b"one"),
+        GivenEncoded(session=SESSION, part=0, latents=b"one frame"),
+        GivenEncoded(session=SESSION, part=2, unfit="open.given[6]: no picture"),
         ImageStowed(image=ImageId(2**40)),
         ImageLoaded(image=ImageId(0)),
         ImageGone(image=ImageId(7), reason="nobody came"),
@@ -249,6 +253,7 @@ def test_a_long_reason_for_the_loss_of_an_image_is_cut() -> None:
         (pb.AttachResponse(give=pb.Give(session="s")), "give.to"),
         (pb.AttachResponse(give=pb.Give(to="denoise-1")), "give.session"),
         (pb.AttachResponse(prepare_stream=pb.PrepareStream(session="s")), "settings.decoder: 0"),
+        (pb.AttachResponse(encode_pictures=pb.EncodePictures(session="s")), "encode_pictures.pictures: 0"),
         (pb.AttachResponse(take=pb.Take(session="s")), "take.origin"),
         (pb.AttachResponse(take=pb.Take(origin="denoise-1")), "take.session"),
     ],

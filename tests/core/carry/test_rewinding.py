@@ -22,12 +22,12 @@ from tests.core.support.image_cell import ImageCell
 from tests.core.support.past import LAST, REWIND, P, complete, is_kept, parked, picture, reach, refusal, running
 from tests.core.support.recipes import APART
 from tests.core.support.world import effects_of
+from tests.samples import covering, first
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", APART)
-@pytest.mark.parametrize("emitted", [2, 5, 9, 14])
+@pytest.mark.parametrize(("level", "emitted"), covering(APART, [2, 5, 9, 14], together=1))
 def test_a_running_stream_can_be_forked_at_every_block_that_a_rebuild_finds_all_of(level: Level, emitted: int) -> None:
     cell = running(level, emitted)
     parent = cell.session(P)
@@ -43,8 +43,7 @@ def test_a_running_stream_can_be_forked_at_every_block_that_a_rebuild_finds_all_
     assert cell.segments[P] == list(range(LAST))
 
 
-@pytest.mark.parametrize("level", APART)
-@pytest.mark.parametrize("sinks", [0, 3])
+@pytest.mark.parametrize(("level", "sinks"), covering(APART, [0, 3], together=1))
 def test_a_parked_stream_can_be_forked_so_many_blocks_back_as_are_kept_and_not_one_more(
     level: Level, sinks: int
 ) -> None:
@@ -359,7 +358,7 @@ def test_a_fork_of_another_seed_or_prompt_before_its_block_is_noticed(monkeypatc
 # --- at any moment ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", first(2, range(6)))
 def test_forks_of_the_past_at_any_moment_read_what_they_must(seed: int) -> None:
     draw = random.Random(seed)
     level, sinks = draw.choice(APART), draw.choice([0, 2, 3])

@@ -24,6 +24,7 @@ from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.storm import Storm
 from tests.core.support.world import Cell, effects_of
+from tests.samples import first
 
 PAGES = 4 * 9
 """Of one session at level OUTPUT."""
@@ -61,7 +62,7 @@ def classes_of(effects: Iterable[Effect], numerics: dict[WorkerId, str]) -> dict
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("seed", range(200, 208))
+@pytest.mark.parametrize("seed", first(3, range(200, 208)))
 def test_no_op_of_a_stream_ever_goes_to_another_class(seed: int, classes: int) -> None:
     storm = Storm(seed, classes=classes)
     for _ in range(500):
@@ -74,7 +75,7 @@ def test_no_op_of_a_stream_ever_goes_to_another_class(seed: int, classes: int) -
 
 def test_the_storms_use_every_class_and_bring_state_to_other_workers() -> None:
     used, given = set[str](), 0
-    for seed in range(200, 216):
+    for seed in range(200, 206):
         storm = Storm(seed, classes=2)
         for _ in range(500):
             storm.step()

@@ -12,14 +12,16 @@ from longtake.core.events import (
     ImageFailed,
     Loaded,
     OpFailed,
+    PicturesEncoded,
     Stowed,
     StreamPrepared,
     TextEncoded,
     WorkerJoined,
 )
-from longtake.core.fleet.errands import KNOWN, ErrandOrder, Errands
+from longtake.core.fleet.errands import KNOWN, ErrandAnswer, ErrandOrder, Errands
 from longtake.core.fleet.hangs import COPY_S, ERRAND_S, LEAST_S, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Ability, ConditioningRef, ImageId, PageId, Role, SessionId, SlotId, Ticket, WorkerId
 from tests.core.support.parts import SETTINGS
@@ -37,12 +39,14 @@ def prepare(image: ImageId | None = None, session: SessionId = S) -> PrepareStre
     return PrepareStream(worker=D, session=session, slot=SlotId(0), settings=SETTINGS, image=image)
 
 
+PART = EncodePictures(worker=D, session=S, part=1, pictures=range(1, 5), follows=True)
 ENCODE = EncodeText(worker=D, conditioning=TEXT, prompt="p")
 STOW = Stow(worker=D, session=S, image=IMAGE, source=SlotId(0))
 STOW_PAGES = Stow(worker=D, session=S, image=IMAGE, source=(PageId(1), PageId(2)))
 LOAD = LoadImage(worker=D, session=S, image=IMAGE, target=(PageId(1),))
 PREPARED = StreamPrepared(now_s=0.0, worker=D, session=S, header=b"", media_type="")
 ENCODED = TextEncoded(now_s=0.0, worker=D, conditioning=TEXT, notice="")
+PART_DONE = PicturesEncoded(now_s=0.0, worker=D, session=S, part=1)
 STOWED, LOADED = Stowed(now_s=0.0, worker=D, image=IMAGE), Loaded(now_s=0.0, worker=D, image=IMAGE)
 GONE = ImageFailed(now_s=0.0, worker=D, image=IMAGE, reason="no memory")
 FAILED = OpFailed(now_s=0.0, worker=D, sessions=(S,), sequence=None, reason="no memory")
@@ -61,6 +65,7 @@ class Case:
 CASES = (
     Case(prepare(), PREPARED),
     Case(ENCODE, ENCODED),
+    Case(PART, PART_DONE),
     Case(STOW, STOWED),
     Case(STOW_PAGES, STOWED),
     Case(LOAD, LOADED, COPY_S, COPY_S),
@@ -89,7 +94,7 @@ class Watch:
         self.made.errands.ordered(order, now_s=self.now_s)
 
     def answer(self, answer: Event) -> None:
-        assert isinstance(answer, StreamPrepared | TextEncoded | Stowed | Loaded | ImageFailed | OpFailed)
+        assert isinstance(answer, ErrandAnswer)
         self.made.errands.answered(answer, now_s=self.now_s)
 
 
@@ -121,8 +126,8 @@ def test_a_worker_that_has_done_some_is_judged_by_its_own_time(case: Case, took_
 
 @pytest.mark.parametrize(
     ("order", "answer"),
-    [*((case.order, case.done) for case in CASES), (prepare(), FAILED), (ENCODE, FAILED), (STOW, GONE), (LOAD, GONE),
-     (prepare(IMAGE), GONE)],
+    [*((case.order, case.done) for case in CASES), (prepare(), FAILED), (ENCODE, FAILED), (PART, FAILED), (STOW, GONE),
+     (LOAD, GONE), (prepare(IMAGE), GONE)],
 )  # fmt: skip
 def test_whatever_becomes_of_an_order_nothing_is_owed_then(order: ErrandOrder, answer: Event) -> None:
     watch = Watch(worker())

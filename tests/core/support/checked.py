@@ -25,6 +25,7 @@ from longtake.core.events import (
     CueRequest,
     Event,
     Open,
+    PicturesEncoded,
     StreamPrepared,
     TextEncoded,
     Tick,
@@ -34,6 +35,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.cues import CueChange, CueEffect, CueRule
 from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
@@ -171,7 +173,7 @@ class CheckedCell:
         self.answers = deque(
             answer
             for answer in self.answers
-            if not isinstance(answer, StreamPrepared | TextEncoded) or answer.worker != worker
+            if not isinstance(answer, StreamPrepared | TextEncoded | PicturesEncoded) or answer.worker != worker
         )
         self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test", cause=cause))
 
@@ -229,12 +231,12 @@ class CheckedCell:
     @property
     def there(self) -> list[SessionId]:
         """The sessions that the scheduler has, in the order they were opened."""
-        return [view.session for view in self.scheduler.sessions()]
+        return list(self.scheduler.cell.sessions)
 
     @property
     def records(self) -> list[Session]:
         """Those of all sessions, in the order they were opened."""
-        return [self.session(name) for name in self.there]
+        return list(self.scheduler.cell.sessions.values())
 
     @property
     def fleet(self) -> list[Worker]:
@@ -264,7 +266,7 @@ class CheckedCell:
             case PrepareStream(origin=int()):
                 self.copies.append((len(self.queues[effect.worker]), effect))
                 self._copy(effect.worker, 0)
-            case PrepareStream() | EncodeText() | Forget():
+            case PrepareStream() | EncodeText() | EncodePictures() | Forget():
                 self._tell(effect)
             case Emit():
                 blocks = self.segments.setdefault(effect.session, [])
@@ -297,13 +299,10 @@ class CheckedCell:
         right = self.session(work.session).prompts.turn_at(before)
         assert (right.block, right.version) == (before, work.conditioning.version), "of another prompt"
 
-    def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
+    def _tell(self, effect: PrepareStream | EncodeText | EncodePictures | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
-        if isinstance(effect, PrepareStream) and effect.encodes:
-            graph = self.graph_of(effect.session)
-            self.kept.give(effect.session, graph)
-            assert graph.given_blocks or graph.window.references, f"nothing was given of {effect.session}"
-        answer = self.fakes[effect.worker].perform(effect)
+        order = self.kept.given(effect, self.graph_of(effect.session)) if isinstance(effect, EncodePictures) else effect
+        answer = self.fakes[effect.worker].perform(order)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before
                 self.copies = [copy for copy in self.copies if not _is_undone(effect, copy[1])]

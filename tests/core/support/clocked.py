@@ -17,6 +17,7 @@ from longtake.core.effects import (
     Effect,
     Emit,
     EncodeText,
+    GiveUp,
     LoadImage,
     Parked,
     PrepareStream,
@@ -34,6 +35,7 @@ from longtake.core.events import (
     OpDone,
     Open,
     Pause,
+    PicturesEncoded,
     Play,
     Stowed,
     StreamPrepared,
@@ -43,6 +45,7 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.parts import EncodePictures
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SessionId, WorkerId
 from tests.core.support.parts import SETTINGS, geometry, recipe
@@ -60,6 +63,10 @@ class Clocked:
         self.scheduler = Scheduler(recipe(), self.geometry, limits)
         self.takes_s = dict(says_s)
         """How long dispatches take in truth."""
+        self.part_s = 0.0
+        """How long a latent frame of what clients give takes to be encoded."""
+        self.did: list[tuple[float, Dispatch | EncodePictures]] = []
+        """What the decoder has done, and when it was done."""
         self.stuck: set[Role] = set()
         """Workers of these roles do nothing."""
         self.acknowledges_after_s: Callable[[str], float] = lambda _: 0.02
@@ -67,10 +74,10 @@ class Clocked:
         self.now_s = 0.0
         self.emitted: list[tuple[float, Emit]] = []
         """Every segment, and when it left."""
-        self.told: list[Closed | Refused | Parked | Restored] = []
+        self.told: list[Closed | GiveUp | Refused | Parked | Restored] = []
         self._says_s = says_s
         self._roles: dict[WorkerId, Role] = {}
-        self._queues: dict[WorkerId, deque[Dispatch]] = {}
+        self._queues: dict[WorkerId, deque[Dispatch | EncodePictures]] = {}
         self._ends_s: dict[WorkerId, float] = {}
         """When each worker is done with what it is at."""
         self._acks: list[tuple[float, int, SessionId, int]] = []
@@ -100,14 +107,14 @@ class Clocked:
     @property
     def there(self) -> list[str]:
         """The sessions, in the order in which they were opened."""
-        return [view.session for view in self.scheduler.sessions()]
+        return list(self.scheduler.cell.sessions)
 
-    def open(self, name: str, pace: Pace = Pace.REALTIME, window: int = 4) -> Problem | None:
-        """Why a stream is refused; None if it is let in, or waits."""
+    def open(self, name: str, pace: Pace = Pace.REALTIME, window: int = 4, given: int = 0) -> Problem | None:
+        """Why a stream is refused; None if it is let in, or waits. `given` are latent frames that are given."""
         before = len(self.told)
         self._send(
             Open(now_s=self.now_s, session=SessionId(name), prompt="p", seed=1, pace=pace, window=window,
-                 picture_limit=None, settings=SETTINGS)
+                 picture_limit=None, settings=SETTINGS, given_frames=given)
         )  # fmt: skip
         refused = [told.problem for told in self.told[before:] if isinstance(told, Refused)]
         return refused[0] if refused else None
@@ -127,7 +134,9 @@ class Clocked:
         while True:
             for worker, queue in self._queues.items():
                 if queue and self._roles[worker] not in self.stuck:
-                    self._ends_s.setdefault(worker, self.now_s + self.takes_s[self._roles[worker]])
+                    is_part = isinstance(queue[0], EncodePictures)
+                    takes_s = self.part_s if is_part else self.takes_s[self._roles[worker]]
+                    self._ends_s.setdefault(worker, self.now_s + takes_s)
             ends = [(at_s, name) for name, at_s in self._ends_s.items()]
             done_s, worker = min(ends, default=(math.inf, WorkerId("")))
             ack_s = self._acks[0][0] if self._acks else math.inf
@@ -139,9 +148,7 @@ class Clocked:
             self.now_s = max(at_s, self.now_s)
             if done_s <= at_s:
                 del self._ends_s[worker]
-                sequence = self._queues[worker].popleft().sequence
-                seconds = self._says_s[self._roles[worker]]
-                self._send(OpDone(now_s=self.now_s, worker=worker, sequence=sequence, seconds=seconds))
+                self._done(worker, self._queues[worker].popleft())
             elif ack_s <= at_s:
                 _, _, session, block = heapq.heappop(self._acks)
                 self._send(Ack(now_s=self.now_s, session=session, segment=block))
@@ -151,6 +158,15 @@ class Clocked:
                 if each is not None:
                     each()
 
+    def _done(self, worker: WorkerId, order: Dispatch | EncodePictures) -> None:
+        if self._roles[worker] is Role.DECODE:
+            self.did.append((self.now_s, order))
+        if isinstance(order, EncodePictures):
+            self._send(PicturesEncoded(now_s=self.now_s, worker=worker, session=order.session, part=order.part))
+        else:
+            seconds = self._says_s[self._roles[worker]]
+            self._send(OpDone(now_s=self.now_s, worker=worker, sequence=order.sequence, seconds=seconds))
+
     def _send(self, event: Event) -> None:
         for effect in self.scheduler.handle(event):
             self._perform(effect)
@@ -158,8 +174,9 @@ class Clocked:
     def _perform(self, effect: Effect) -> None:
         now_s = self.now_s
         match effect:
-            case Dispatch():
+            case Dispatch() | EncodePictures():
                 self._queues[effect.worker].append(effect)
+                assert len(self._queues[effect.worker]) <= 2, "one runs, one is queued"
             case EncodeText(worker=worker):
                 self._send(TextEncoded(now_s=now_s, worker=worker, conditioning=effect.conditioning, notice=""))
             case PrepareStream(worker=worker, session=session):
@@ -173,5 +190,5 @@ class Clocked:
                 before_s = max(now_s, self._acked_s.get(effect.session, 0.0))
                 at_s = self._acked_s[effect.session] = before_s + self.acknowledges_after_s(effect.session)
                 heapq.heappush(self._acks, (at_s, next(self._numbers), effect.session, effect.block))
-            case Closed() | Refused() | Parked() | Restored():
+            case Closed() | GiveUp() | Refused() | Parked() | Restored():
                 self.told.append(effect)

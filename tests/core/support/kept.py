@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longtake.core.effects import DropJournal, Inherit, Trim
+from longtake.core.parts import EncodePictures
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, LatentRef, SessionId
 from tests.core.support.contents import SMALLEST
 from tests.core.support.parts import op_of
+from workers.messages import EncodeGiven
 from workers.simulated.arithmetic import latents_of, mix, numbers
 
 
@@ -41,8 +43,10 @@ class Kept:
         assert self.made.setdefault(made, latents) == latents, f"{made} has put out something else than before"
         self.latents[work.session, work.block, work.enters] = latents
 
-    def give(self, session: SessionId, graph: Graph) -> None:
-        """Keep what the given blocks of a session, and its reference, were encoded to; the same each time."""
+    def given(self, order: EncodePictures, graph: Graph) -> EncodeGiven:
+        """The order with pictures. Keep what the given blocks of its session, and its reference, are encoded to."""
+        session = order.session
+        assert graph.given_blocks or graph.window.references, f"nothing was given of {session}"
         if count := graph.window.references:
             made = SMALLEST.divided(BlockPlan(frames=count))
             self.latents[session, 0, graph.step_count + 1] = latents_of(mix(b"reference", session.encode()), made)
@@ -50,6 +54,7 @@ class Kept:
             made = SMALLEST.divided(BlockPlan(frames=graph.blocks.made(block)))
             name = mix(b"given", session.encode(), numbers(block))
             self.latents[session, block, graph.step_count] = latents_of(name, made)
+        return EncodeGiven(order=order, pictures=tuple(b"%d" % number for number in order.pictures))
 
     def keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
         """Drop what nothing is computed from any more, and share what a fork may be rebuilt from."""

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from longtake.core.errors import Contradiction
 from longtake.core.recipe.context import Level
+from tests.workers.golden_pair import ABSENT
 from tests.workers.oracle import ContiguousLanes, Lanes, clean
 from tests.workers.paged import PagedLanes
 from tests.workers.reference import (
     GOLDENS,
-    PLACES,
     Golden,
     Orders,
     Plan,
@@ -32,7 +32,7 @@ from workers.models.api import TextKV
 from workers.models.wan.dit import time_features
 
 if not GOLDENS:
-    pytest.skip(f"no hiar_tiny_*.json in {', '.join(map(str, PLACES))}", allow_module_level=True)
+    pytest.skip(ABSENT, allow_module_level=True)
 
 ATOL = 2e-5
 RTOL_OF_FLOAT32 = 3e-7  # for schedules only: they reach 1000, where neighbouring float32 numbers are 6e-5 apart
@@ -68,7 +68,7 @@ def traced(golden_name: str, mode: str, name: str, what: str) -> Tensor:
     frames = golden.plan.blocks.frames
     steps = []
     for timestep, sigma in zip(golden.plan.timesteps, golden.plan.sigmas, strict=True):
-        pairs = [recorder.seen[timestep, block * frames] for block in range(golden.blocks)]
+        pairs = [recorder.seen[timestep, block * frames] for block in range(golden.block_count)]
         steps.append(joined([x if what == "x_in" else clean(x, flow, sigma) for x, flow in pairs]))
     return torch.stack(steps)
 
@@ -81,7 +81,7 @@ def cached(golden_name: str, mode: str, lane_name: str, layer: int) -> Tensor:
         "timestep_first_last_stage": ("timestep_first", f"step {len(plan.sigmas) - 1}"),
     }[lane_name]
     lanes = run(golden_name, mode, name)[1].inner
-    total = golden.blocks * plan.blocks.frames
+    total = golden.block_count * plan.blocks.frames
     window = plan.window_frames or total
     frames = [g for g in range(total) if g < plan.sink_frames or g >= total - (window - plan.sink_frames)]
     return held(lanes, lane, layer, frames, golden.batch)
@@ -127,7 +127,7 @@ def unit(golden_name: str, mode: str) -> dict[str, Tensor]:
 
 
 def scheduled(golden: Golden, name: str) -> Tensor:
-    shift = golden.sidecar["config"]["scheduler"]["timestep_shift"]
+    shift = golden.steps.shift
     level = 1 - torch.arange(1000, dtype=torch.float64) / 1000
     sigmas: Tensor = (shift * level / (1 + (shift - 1) * level)).float()
     known = {
@@ -208,7 +208,7 @@ WRONG: dict[str, Callable[[Plan], Plan]] = {
 @pytest.mark.parametrize("golden_name", GOLDENS)
 def test_the_goldens_tell_a_mistake(golden_name: str, mistake: str, mode: str) -> None:
     golden = Golden.load(golden_name)
-    window, total = golden.plan.window_frames, golden.blocks * golden.plan.blocks.frames
+    window, total = golden.plan.window_frames, golden.block_count * golden.plan.blocks.frames
     if mistake.startswith(("window", "one sink")) and (window is None or total <= window + 1):
         pytest.skip("this stream never leaves its window")
     plan = WRONG[mistake](golden.plan)
@@ -223,7 +223,7 @@ def test_the_goldens_tell_a_mistake(golden_name: str, mistake: str, mode: str) -
 @pytest.mark.parametrize("golden_name", GOLDENS)
 def test_the_goldens_tell_masked_text_padding(golden_name: str) -> None:
     golden = Golden.load(golden_name)
-    rows = min(golden.sidecar["config"]["text_valid"])
+    rows = min(golden.config["text_valid"])
     assert rows < golden.model.config.text_len
     text = golden.text
     masked = TextKV(
@@ -232,5 +232,5 @@ def test_the_goldens_tell_masked_text_padding(golden_name: str) -> None:
     )
     orders = Orders(golden, golden.plan, golden.lanes("oracle", golden.plan))
     orders.text = masked
-    wrong = joined(orders.diagonal(orders.starts(range(golden.blocks))))
+    wrong = joined(orders.diagonal(orders.starts(range(golden.block_count))))
     assert (wrong - golden.tensors["out.timestep_first"]).abs().max() > 100 * ATOL

@@ -176,9 +176,9 @@ def stream(
 
 LANES = [
     (pocket, Level.OUTPUT, 9, 0),
-    (pocket, Level.CLEAN, 9, 0),
-    (pocket, Level.INPUT, 9, 0),
-    (pocket, Level.OUTPUT, 12, 3),
+    pytest.param(pocket, Level.CLEAN, 9, 0, marks=pytest.mark.slow),
+    pytest.param(pocket, Level.INPUT, 9, 0, marks=pytest.mark.slow),
+    pytest.param(pocket, Level.OUTPUT, 12, 3, marks=pytest.mark.slow),
     (small, Level.OUTPUT, 21, 0),
     (small, Level.CLEAN, 8, 0),  # of the oldest block, only two frames are read
     (small, Level.OUTPUT, 11, 2),  # a sink block whose third frame leaves the window

@@ -77,7 +77,7 @@ def test_the_golden_tells_a_memory_that_forgets(
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     batch=st.integers(1, 2),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_chunking_gives_the_bits_of_one_call(chunks: list[int], size: tuple[int, int], batch: int) -> None:
     torch.manual_seed(0)
     decoder = TaehvDecoder(TaehvConfig(z_dim=5, widths=(9, 6, 8, 4), growth=(1, 2, 2)))

@@ -42,6 +42,8 @@ export async function ask(path) {
   return answer;
 }
 
+const PIECE_BYTES = 48 << 10;
+
 /** One stream's WebSocket. Messages come as (message, bytes); the bytes belong to `opened` and `segment`. */
 export class Connection {
   #socket;
@@ -53,7 +55,7 @@ export class Connection {
     place.hash = "";
     this.#socket = new WebSocket(place);
     this.#socket.binaryType = "arraybuffer";
-    this.#socket.onopen = () => this.send({ ...first, token: token() });
+    this.#socket.onopen = () => this.#begin(first);
     this.#socket.onmessage = ({ data }) => {
       if (typeof data !== "string") {
         const whole = this.#expecting;
@@ -68,6 +70,16 @@ export class Connection {
     this.#socket.onclose = (event) => lost(event.reason);
   }
 
+  /** The first frame, and the pictures that it gives, in pieces that a message may have. */
+  #begin({ pictures = { given: [], references: [] }, ...first }) {
+    const { given, references } = pictures;
+    const sizes = { ...sizesOf("given_bytes", given), ...sizesOf("references_bytes", references) };
+    this.send({ ...first, ...sizes, token: token() });
+    for (const file of [...given, ...references]) {
+      for (let start = 0; start < file.length; start += PIECE_BYTES) this.#socket.send(file.subarray(start, start + PIECE_BYTES));
+    }
+  }
+
   send(frame) {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
   }
@@ -75,4 +87,8 @@ export class Connection {
   close() {
     this.#socket.close();
   }
+}
+
+function sizesOf(name, files) {
+  return files.length ? { [name]: files.map(({ length }) => length) } : {};
 }

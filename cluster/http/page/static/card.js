@@ -261,6 +261,7 @@ export class Card {
     say(this.#parts.veil, "");
     this.#notices.segment();
     this.#lastSegment = message.index;
+    this.#cues.shot(message.shot, message.start_s);
     this.#figures.came(message.duration_s, this.#memory.window);
     this.#tools.received(message, bytes);
     this.#player.append(message, bytes);
@@ -330,9 +331,10 @@ export class Card {
     this.#notices.lasting(sentence);
     say(this.#parts.problem, problem);
     for (const name of ["pause", "fork", "end", "share"]) this.#parts[name].disabled = true;
-    again.hidden = dismiss.hidden = false;
+    dismiss.hidden = false;
+    again.hidden = Boolean(this.first.without_pictures); // after a reload: the reader has them, the page does not
     again.textContent = this.#memory.watching ? "Watch again" : "Start again";
-    if (isFocusLost) again.focus({ preventScroll: true });
+    if (isFocusLost) (again.hidden ? dismiss : again).focus({ preventScroll: true });
     this.#page.changed();
   }
 

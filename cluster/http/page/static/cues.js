@@ -1,7 +1,10 @@
 // The cues of a stream: the field for them, and each of them sent, accepted, shown or refused, and what the model takes it for.
 
+import { cueFrame } from "./memory.js";
 import { complain, faultOfPrompt, heard, sayReading, seconds } from "./texts.js";
 import { offerWords } from "./words.js";
+
+const MOST_SHOTS = 16; // the server remembers so many
 
 export class Cues {
   #memory;
@@ -11,15 +14,17 @@ export class Cues {
   #problem;
   #change;
   #cut;
+  #back;
   #list;
   #items = new Map(); // the list items, by id
 
   /** `parts` are those of the card; `send(frame)` asks for a cue; `prompt()` is the one on the screen. */
-  constructor({ cue, cueProblem, change, cut, words, cues }, { memory, model, send, prompt }) {
+  constructor({ cue, cueProblem, change, cut, back, words, cues }, { memory, model, send, prompt }) {
     [this.#form, this.#problem, this.#change, this.#list] = [cue, cueProblem, change, cues];
-    [this.#memory, this.#model, this.#send, this.#cut] = [memory, model, send, cut];
+    [this.#memory, this.#model, this.#send, this.#cut, this.#back] = [memory, model, send, cut, back];
     cue.addEventListener("submit", (event) => { event.preventDefault(); this.#submit(); });
     cue.addEventListener("input", ({ target }) => { if (target.hasAttribute("aria-invalid")) complain(target, cueProblem, ""); });
+    cue.elements.back.addEventListener("change", () => this.#goBack());
     for (const field of [this.#field, cue.elements.time]) field.setAttribute("aria-describedby", cueProblem.id);
     offerWords(words, model.vocabulary, this.#field, () => [...memory.cues.values()].at(-1)?.prompt ?? prompt());
     cue.hidden = memory.watching;
@@ -39,6 +44,41 @@ export class Cues {
   /** Whether the recipe of the stream lets a cue begin a new shot. */
   canCut(can) {
     this.#cut.hidden = !can;
+    this.#offerShots();
+  }
+
+  /** A segment of this shot has come, which begins then. */
+  shot(number, start_s) {
+    const { shots } = this.#memory;
+    if (shots.at(-1)?.number >= number) return;
+    shots.push({ number, start_s });
+    this.#memory.save();
+    this.#offerShots();
+  }
+
+  /** The prompt that a shot began with, as far as it is known here. */
+  #promptOf(number) {
+    const shot = this.#memory.shots.find((known) => known.number === number);
+    return shot ? (this.#memory.prompts.findLast(({ start_s }) => start_s <= shot.start_s + 0.01)?.prompt ?? "") : "";
+  }
+
+  /** The earlier shots, the newest first; the server remembers so many. */
+  #offerShots() {
+    const current = this.#memory.shots.at(-1)?.number ?? 0;
+    const menu = this.#form.elements.back;
+    this.#back.hidden = this.#cut.hidden || !current;
+    const numbers = Array.from({ length: Math.min(current, MOST_SHOTS) }, (_, place) => current - 1 - place);
+    const chosen = menu.value;
+    const shots = numbers.map((number) => new Option(`shot ${number}${this.#promptOf(number) && `: ${this.#promptOf(number)}`}`, number, false, String(number) === chosen));
+    menu.replaceChildren(new Option("no earlier shot", "", false, !chosen), ...shots);
+  }
+
+  /** Whoever goes back goes on with the prompt of that shot, unless another one is there; it is a new shot. */
+  #goBack() {
+    const { back, cut, prompt } = this.#form.elements;
+    cut.disabled = back.value !== "";
+    cut.checked = cut.disabled;
+    if (cut.disabled && !prompt.value.trim()) prompt.value = this.#promptOf(Number(back.value));
   }
 
   focus() {
@@ -46,7 +86,7 @@ export class Cues {
   }
 
   #submit() {
-    const { prompt, time, cut } = this.#form.elements;
+    const { prompt, time, cut, back } = this.#form.elements;
     for (const field of [prompt, time]) complain(field, this.#problem, "");
     const fault = faultOfPrompt(prompt.value, this.#model);
     if (fault) return complain(prompt, this.#problem, fault);
@@ -57,11 +97,14 @@ export class Cues {
       return complain(time, this.#problem, error.message);
     }
     const id = `cue-${++this.#memory.cueCount}`;
-    this.#memory.cues.set(id, { prompt: prompt.value, time_s, state: "sent", text: "sent" });
+    const back_to_shot = back.value === "" ? null : Number(back.value);
+    const cue = { prompt: prompt.value, time_s, cut: cut.checked, back_to_shot, state: "sent", text: "sent" };
+    this.#memory.cues.set(id, cue);
     this.#memory.save();
     this.#show(id);
-    this.#send({ type: "cue", id, prompt: prompt.value, ...(time_s === null ? {} : { time_s }), ...(cut.checked ? { cut: true } : {}) });
+    this.#send(cueFrame(id, cue));
     this.#form.reset();
+    cut.disabled = false;
     this.focus();
   }
 

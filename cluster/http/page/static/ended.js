@@ -27,7 +27,7 @@ export class Ended {
     parts.title.textContent = title;
     parts.sentence.textContent = sentence;
     if (picture) parts.thumb.replaceWith(picture);
-    say(parts.again, first.type === "watch" ? "Watch again" : "Start again");
+    say(parts.again, first.without_pictures ? "" : first.type === "watch" ? "Watch again" : "Start again");
     parts.again.ariaLabel = `${parts.again.textContent}: ${title}`;
     parts.again.addEventListener("click", () => { this.#remove(root); this.#begin(first); });
     parts.dismiss.ariaLabel = `Remove ${title}`;
@@ -45,7 +45,7 @@ export class Ended {
       row.parts.save.hidden = true;
     }
     this.#show();
-    if (isFocused) parts.again.focus();
+    if (isFocused) (parts.again.hidden ? parts.dismiss : parts.again).focus();
   }
 
   #remove(root) {

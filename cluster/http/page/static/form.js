@@ -1,5 +1,6 @@
 // The form that begins a stream: what was typed becomes a first frame, or a sentence at the field that is wrong.
 
+import { PictureFields, Unfit } from "./pictures.js";
 import { RecipeMenu } from "./recipes.js";
 import { complain, faultOfPrompt, say, seconds } from "./texts.js";
 import { anyPrompt, offerWords, somePrompts } from "./words.js";
@@ -7,11 +8,18 @@ import { anyPrompt, offerWords, somePrompts } from "./words.js";
 const SUGGESTIONS = 3;
 const at = (id) => document.getElementById(id);
 
+/** A field for files with what belongs to it. */
+function fieldOf(name) {
+  return { field: at(name), label: at(`${name}-label`), none: at(`${name}-none`) };
+}
+
 export class NewStream {
   #form = at("new");
   #begin;
   #model = null;
-  #recipes = new RecipeMenu({ menu: at("recipe"), label: at("recipe-label"), help: at("recipe-help") });
+  #isReading = false; // files, for a stream that is about to begin
+  #pictures = new PictureFields({ given: fieldOf("given"), references: fieldOf("references") });
+  #recipes = new RecipeMenu({ menu: at("recipe"), label: at("recipe-label"), help: at("recipe-help") }, (recipe) => this.#offer(recipe));
 
   /** `begin(first)` is called with the frame that opens a stream. */
   constructor(begin) {
@@ -52,19 +60,25 @@ export class NewStream {
     at("start").disabled = at("surprise").disabled = false;
   }
 
+  #offer(recipe) {
+    this.#pictures.show(recipe);
+    for (const name of ["given", "references"]) this.#complain(name, "");
+  }
+
   #submit() {
-    if (!this.#model) return;
+    if (!this.#model || this.#isReading) return;
     const { prompt, pace, seed, duration, window } = this.#form.elements;
     const faults = [
       ["prompt", faultOfPrompt(prompt.value, this.#model)],
       ["seed", faultOfSeed(seed.value.trim())],
       ["duration", faultOfLength(duration.value)],
       ["window", faultOfWindow(window.value.trim(), this.#model.max_window)],
+      ...this.#pictures.faults,
     ];
     for (const [name, sentence] of faults.toReversed()) this.#complain(name, sentence); // the first is where one goes
     if (faults.some(([, sentence]) => sentence)) return;
     const length_s = seconds("length", duration.value);
-    this.#begin({
+    const first = {
       type: "open",
       prompt: prompt.value,
       pace: pace.value,
@@ -72,9 +86,29 @@ export class NewStream {
       ...(seed.value.trim() ? { seed: seed.value.trim() } : {}),
       ...(length_s === null ? {} : { duration_s: length_s }),
       ...(window.value.trim() ? { window: Number(window.value) } : {}),
-    });
-    prompt.value = "";
-    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    if (this.#pictures.isChosen) this.#beginWith(first);
+    else this.#start(first);
+  }
+
+  #start(first) {
+    this.#begin(first);
+    this.#pictures.used();
+    at("prompt").value = "";
+    at("prompt").dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** Begin with the pictures that were chosen, or say which of them cannot be given. */
+  async #beginWith(first) {
+    this.#isReading = true;
+    try {
+      this.#start({ ...first, pictures: await this.#pictures.read() });
+    } catch (error) {
+      if (!(error instanceof Unfit)) throw error;
+      this.#complain(error.field, error.message);
+    } finally {
+      this.#isReading = false;
+    }
   }
 
   #complain(name, sentence) {

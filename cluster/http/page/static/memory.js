@@ -19,7 +19,8 @@ export class Memory {
   cursor = null; // the last segment that was shown
   shown_s = 0; // until when that goes
   prompts = []; // what is shown from which second on, in order
-  cues = new Map(); // by id: prompt, time_s, start_s, state, text, reading
+  cues = new Map(); // by id: prompt, time_s, cut, back_to_shot, start_s, state, text, reading
+  shots = []; // the shots that came: number, start_s
   seed = ""; // as the server drew it, or as it was asked for
   cueCount = 0;
   paused = null; // whether it was asked to pause or to play; null: neither
@@ -70,7 +71,7 @@ export class Memory {
     const shown = this.cursor === null ? [] : [{ type: "ack", segment: this.cursor }];
     if (this.watching) return shown;
     const unanswered = [...this.cues].filter(([, { state }]) => state === "sent");
-    const cues = unanswered.map(([id, { prompt, time_s }]) => ({ type: "cue", id, prompt, ...(time_s === null ? {} : { time_s }) }));
+    const cues = unanswered.map(([id, cue]) => cueFrame(id, cue));
     const wish = this.paused === null ? [] : [{ type: this.paused ? "pause" : "play" }];
     return [...cues, ...shown, ...wish, ...(this.ending ? [{ type: "close" }] : [])];
   }
@@ -99,10 +100,13 @@ export class Memory {
   save() {
     if (this.watching || !this.#token) return;
     here.add(this.sessionId);
-    const { first, sessionId, seed, cursor, shown_s, cueCount, paused, ending } = this;
+    const { sessionId, seed, cursor, shown_s, cueCount, paused, ending } = this;
+    const { pictures, ...first } = this.first; // they are large, and the stream has them
+    if (pictures) first.without_pictures = true;
+    const shots = this.shots.slice(-MOST_CUES);
     const prompts = this.prompts.slice(-MOST_CUES);
     const cues = [...this.cues].slice(-MOST_CUES);
-    const known = { first, token: this.#token, begun_ms: this.#begun_ms, sessionId, seed, cursor, shown_s, prompts, cues, cueCount, paused, ending };
+    const known = { first, token: this.#token, begun_ms: this.#begun_ms, sessionId, seed, cursor, shown_s, prompts, cues, shots, cueCount, paused, ending };
     try {
       sessionStorage.setItem(STREAM + sessionId, JSON.stringify(known));
     } catch {
@@ -116,6 +120,12 @@ export class Memory {
     here.delete(this.sessionId);
     if (!this.watching) sessionStorage.removeItem(STREAM + this.sessionId);
   }
+}
+
+/** A cue as it is asked for. */
+export function cueFrame(id, { prompt, time_s, cut, back_to_shot = null }) {
+  const back = back_to_shot === null ? {} : { back_to_shot };
+  return { type: "cue", id, prompt, ...(time_s === null ? {} : { time_s }), ...(cut ? { cut } : {}), ...back };
 }
 
 /** Those of these sessions that other tabs have. */

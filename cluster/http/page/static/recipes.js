@@ -9,11 +9,13 @@ export function recipeOf({ recipes }, name) {
 
 export class RecipeMenu {
   #parts;
+  #chosen;
   #recipes = [];
 
-  /** `parts` are the menu, its label, and what is said of the recipe that is chosen. */
-  constructor(parts) {
+  /** `parts` are the menu, its label, and what is said of the recipe that is chosen; `chosen(recipe)` is told which. */
+  constructor(parts, chosen) {
     this.#parts = parts;
+    this.#chosen = chosen;
     parts.menu.addEventListener("change", () => this.#explain());
   }
 
@@ -38,6 +40,7 @@ export class RecipeMenu {
     const { menu, help } = this.#parts;
     const [first] = this.#recipes;
     const chosen = recipeOf({ recipes: this.#recipes }, menu.value);
+    this.#chosen(chosen);
     if (menu.hidden) return say(help, "");
     const cost = chosen === first ? "" : `. It costs ${chosen.relative_cost.toFixed(2)} × what ${first.name} does`;
     say(help, `${chosen.help}${cost}${chosen.proven ? "" : ". Nobody has judged its pictures with these weights yet"}.`);

@@ -26,6 +26,7 @@ from tests.cluster.http.page.chromium import (
     take_what_is_left,
 )
 from tests.npm import node_modules
+from tests.samples import covering
 
 pytestmark = WITHOUT
 
@@ -146,8 +147,7 @@ def test_what_is_wrong_would_be_found(browser: Browser, server: Server, axe: str
     tab.context.close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("dark", "width"), covering([False, True], [1280, 390], together=1))
 def test_a_menu_of_recipes_is_there_where_there_is_a_choice_and_only_there(
     browser: Browser, server: Server, several: Server, axe: str, dark: bool, width: int
 ) -> None:

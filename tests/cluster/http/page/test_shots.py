@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.cluster.http.page.chromium import PATIENCE_MS, QUICK, WITHOUT, Server, begin, end, open_tab
+from tests.cluster.http.page.chromium import (
+    PATIENCE_MS,
+    PROMPT,
+    QUICK,
+    WITHOUT,
+    Server,
+    begin,
+    end,
+    keep,
+    open_tab,
+)
 
 pytestmark = WITHOUT
 
@@ -43,3 +54,38 @@ def test_a_cue_may_begin_a_new_shot_where_the_recipe_lets_it(browser: Browser, s
     end(card)
     assert tab.evaluate("window.complaints") == []
     tab.context.close()
+
+
+def test_a_cue_may_go_back_to_an_earlier_shot(browser: Browser, several: Server) -> None:
+    tab = open_tab(browser, several.url)
+    tab.get_by_text("Options").click()
+    tab.get_by_label("Pace").select_option("fast")
+    tab.get_by_label("Recipe").select_option("longlive-2")
+    card = begin(tab)
+    expect(card.get_by_label("Back to")).to_be_hidden()
+    card.get_by_label("As a new shot").check()
+    card.get_by_label("Cue: what to show next").fill("a blue box swaying at night")
+    card.get_by_role("button", name="Send").click()
+    back = card.get_by_label("Back to")
+    expect(back).to_be_visible(timeout=PATIENCE_MS)
+    expect(back.get_by_role("option")).to_have_text(["no earlier shot", f"shot 0: {PROMPT}"])
+    tab.evaluate(
+        "window.sent = []; const send = WebSocket.prototype.send;"
+        "WebSocket.prototype.send = function (data) { window.sent.push(data); return send.call(this, data); }; 0"
+    )
+    back.select_option("0")
+    expect(card.get_by_label("Cue: what to show next")).to_have_value(PROMPT)
+    expect(card.get_by_label("As a new shot")).to_be_checked()
+    card.get_by_role("button", name="Send").click()
+    expect(card.get_by_role("listitem").first).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(back.get_by_role("option")).to_have_text(
+        ["no earlier shot", "shot 1: a blue box swaying at night", f"shot 0: {PROMPT}"], timeout=PATIENCE_MS
+    )
+    sent = [json.loads(text) for text in tab.evaluate("window.sent")]
+    (cue,) = [frame for frame in sent if frame["type"] == "cue"]
+    assert (cue["cut"], cue["back_to_shot"], cue["prompt"]) == (True, 0, PROMPT)
+    expect(back).to_have_value("")
+    expect(card.get_by_label("As a new shot")).to_be_enabled()
+    keep(tab, "shots")
+    assert not tab.evaluate("complaints")
+    end(card)
