@@ -390,8 +390,7 @@ def main(*, names: tuple[str, ...], group: str | None, blocks: int, as_json: boo
     named = [*shipped().values()] if group == "all" else [find_recipe(name, field="--recipe") for name in names]
     is_right = True
     for each in named:
-        limit = each.recipe.block_limit
-        row = measure(each.name, each.recipe, blocks if limit is None else min(blocks, limit))
+        row = measure(each.name, each.recipe, min(blocks, each.recipe.block_limit or blocks))
         is_right &= row.is_flat and not row.wrong
         click.echo(json.dumps(asdict(row) | {"is_flat": row.is_flat}) if as_json else "".join(table(row)))
     sys.exit(0 if is_right else 1)
