@@ -116,11 +116,12 @@ BUSY = Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
     "Time that denoise and decode workers spent on ops, by their clocks, of decode workers with encoding; its rate is "
     "the utilisation.")
 READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
-    "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
+    "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode, of a decode "
+    "worker also the latent frames of what clients gave.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
 OLDEST_DISPATCH = Metric("longtake_oldest_dispatch_seconds", GAUGE, ("worker",),
-    "How long the worker has been at the oldest order that it has not answered (a dispatch, a prompt, the preparation "
-    "of a stream, a copy of state), while the engine was awake; 0 if it has none.")
+    "How long the worker has been at the oldest order that it has not answered (a dispatch, a prompt, a part of what a "
+    "client gave, the preparation of a stream, a copy of state), while the engine was awake; 0 if it has none.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
 LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, ("role",),
     "The most that the workers of a role could do at their present times: the sum of 1 / t, over the ops of a block. "

@@ -89,10 +89,13 @@ class Keeping:
         frame_bytes = 4 * math.prod(session.geometry.block_shape[1:])
         if len(report.latents) != frame_bytes:
             return f"it reported {len(report.latents)} bytes of latents of given pictures, not {frame_bytes}"
-        frames = self._journal.put_part(session.id, worker, report.part, report.latents)
         count = session.request.given_frames + session.graph.window.references
+        if report.part >= count:
+            return f"it reported part {report.part} of {count} that were given"
+        frames = self._journal.put_part(session.id, worker, report.part, report.latents)
         if all(part in frames for part in range(count)):
             self._take_given(session, [frames[part] for part in range(count)])
+            frames.clear()
         return ""
 
     def _take_given(self, session: Session, frames: list[bytes]) -> None:

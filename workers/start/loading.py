@@ -37,6 +37,7 @@ from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.site import site_of
 from workers.start.attention import Extent, choose
+from workers.start.encoder_memory import encode_peak_bytes, encoder_state_bytes
 from workers.start.joint_trial import joint_like_apart
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
@@ -44,8 +45,6 @@ from workers.start.probe import (
     BatchProfile,
     Subject,
     decode_peak_bytes,
-    encode_peak_bytes,
-    encoder_state_bytes,
     forward_peak_bytes,
     probe,
     segment_s,

@@ -30,7 +30,7 @@ from workers.decode.encode import Encoder
 from workers.decode.slots import DecoderSlots
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.models.api import Conditioning, Denoiser, Inputs, LatentEncoder, TextKV
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 from workers.start.seeded import Purpose, digest_of, fill, seeded
 
 MIN_GAIN = 0.05
@@ -286,30 +286,6 @@ def decode_peak_bytes(slots: DecoderSlots, geometry: Geometry) -> int:
     taken = peak_bytes(lambda: slots.decode(0, latents_FCHW, pictures).pictures(), slots.device)
     slots.close(0)
     return taken
-
-
-def encode_peak_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
-    """`peak_bytes` of encoding what is given of a stream."""
-    if encoder.device.type != "cuda":
-        return 0
-    with torch.inference_mode():
-        return peak_bytes(lambda: encode_trial(encoder, geometry), encoder.device)
-
-
-def encoder_state_bytes(encoder: LatentEncoder, geometry: Geometry) -> int:
-    """What is kept of a clip between two of its frames, beside whatever else runs then."""
-    if encoder.device.type != "cuda":
-        return 0
-    state = encoder.initial_state(1, geometry.height, geometry.width)
-    return sum(each.nbytes for each in state.history_BFHWC)
-
-
-def encode_trial(encoder: LatentEncoder, geometry: Geometry) -> None:
-    """Encode three latent frames of a black clip, picture sizes and chunks as they are served."""
-    state = encoder.initial_state(1, geometry.height, geometry.width)
-    for pictures in (1, geometry.stride_time, geometry.stride_time):
-        shape = 1, 3, pictures, geometry.height, geometry.width
-        encoder.encode(torch.zeros(shape, device=encoder.device, dtype=encoder.dtype), state)
 
 
 def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:

@@ -95,7 +95,7 @@ class Dispatcher:
         orders: Orders = []
         for name in [*self._cell.encoding]:
             worker = self._cell.workers.get(name)
-            if worker is None or not worker.clips:
+            if worker is None or not (worker.clips or worker.clips.out):
                 del self._cell.encoding[name]
             else:
                 orders += self.feed(worker, now_s=now_s)

@@ -247,7 +247,7 @@ class Worker:
             free=self.free,
             sessions=len(self.sessions),
             in_flight=len(self.in_flight),
-            ready=len(self.ready) + prompts,
+            ready=len(self.ready) + prompts + self.clips.parts,
             dispatched=self.next_sequence,
             op_s=self.timing.op_s,
             reserved=reserved,

@@ -68,6 +68,8 @@ def test_a_stream_begins_when_the_last_part_is_there_and_not_before() -> None:
     cell = Cell(recipe())
     cell.open("s", given=4, pictures=70)
     for part in range(4):
+        (decoder,) = [view for view in cell.scheduler.workers() if view.worker == DECODER]
+        assert decoder.ready == 4 - part, "and is told as work that waits"
         assert len(parts_of(cell, "s")) == part + 1, "the next one is ordered when this one is answered"
         assert not effects_of(cell, Opened)
         answer_one_part(cell)

@@ -21,6 +21,7 @@ from longtake.core.recipe.positions import Cyclic, Numbering, Places, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.references import REFERENCE, placing
 from longtake.core.sessions import renewing
+from longtake.core.sessions.life import State
 from longtake.core.work import FromLatent, Role, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, recipe
@@ -264,3 +265,15 @@ def test_a_mistake_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -> None
         cell.join(WorkerId("denoise-0"), Role.DENOISE, 400)
         cell.lose(WorkerId("denoise-1"))
         cell.run()
+
+
+def test_a_stream_that_loses_its_place_before_it_begins_commits_it_all_the_same() -> None:
+    cell = ImageCell(with_reference(recipe(Level.CLEAN)), denoisers=1)
+    session = cell.open("s", pictures=90)
+    cell.lose(WorkerId("denoise-0"))
+    assert cell.session(session).state is State.PARKED
+    cell.join(WorkerId("denoise-0"), Role.DENOISE, 400)
+    cell.answer()
+    cell.settle()
+    assert cell.closed[session].ending is Ending.COMPLETED
+    assert [work.lane for work in forwards_of(cell) if work.block == REFERENCE] == [0]

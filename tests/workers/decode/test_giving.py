@@ -22,7 +22,7 @@ from workers.denoise.worker import tensor_to_bytes
 from workers.messages import EncodeGiven
 from workers.models import weights
 from workers.models.api import CarriedState, Compute, LatentEncoder
-from workers.start.probe import encode_trial
+from workers.start.encoder_memory import encode_trial
 
 
 @pytest.fixture(scope="module")
