@@ -29,7 +29,7 @@ test: $(STAMP)  ## every test that needs no GPU and less than ten seconds (a qua
 	$(MAKE) --no-print-directory --jobs=3 --keep-going test-ray test-servers test-rest; \
 	status=$$?; $(BIN)/python -m tests.programs $(ABSENT); exit $$status
 
-test-slow: $(STAMP)  ## the tests that take more than ten seconds
+test-slow: $(STAMP)  ## the tests that take more than ten seconds, and further seeds and values of the others
 	@$(MAKE) --no-print-directory test MARKED=slow
 
 test-ray: $(STAMP)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations, product
+from typing import TypeVar
 
 import pytest
 
+Value = TypeVar("Value")
 
-def first(count: int, values: Iterable[object]) -> list[object]:
+
+def first(count: int, values: Iterable[Value]) -> list[object]:
     """All of them, of which so many are always taken."""
     return [value if number < count else pytest.param(value, marks=pytest.mark.slow) for number, value in
             enumerate(values)]  # fmt: skip

@@ -107,6 +107,7 @@ def test_a_flood_of_bulk_streams_makes_live_ones_late_first_in_first_out_and_by_
     assert late[slack_first] == 0
 
 
+@pytest.mark.slow
 def test_only_slack_keeps_the_stream_with_the_longest_way_to_the_screen_in_time() -> None:
     """One stream's decoder takes 0.3 s; pairs of short streams with quick decoders come and go beside it."""
     late = dict.fromkeys((first_in_first_out, earliest_due_first, slack_first), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.simulate import capacity, churn, main, speed_up
@@ -26,6 +27,7 @@ def test_a_decision_costs_the_same_with_sixteen_times_as_many_devices() -> None:
     assert large.decision_us < 2.5 * small.decision_us
 
 
+@pytest.mark.slow
 def test_streams_that_come_and_go_leave_little_idle() -> None:
     row = churn(16, 0.1, seconds=80)  # with longer forwards two segments of window are too few, and most blocks late
     assert row.share_of_limit >= 0.95 and row.late_ratio < 0.01

@@ -17,6 +17,7 @@ from longtake.core.events import CueRequest
 from longtake.core.limits import Limits
 from longtake.core.work import CueId, Fork, SessionId
 from tests.cluster.kept_cell import BLOCKS, OTHER, Client, cell
+from tests.samples import first
 from tests.workers.model_dir import write_model
 
 A, F, G = SessionId("a"), SessionId("f"), SessionId("g")
@@ -41,7 +42,7 @@ def last_of(client: Client) -> int:
     return max(client.segments)
 
 
-@pytest.mark.parametrize("block", [None, PAST])
+@pytest.mark.parametrize("block", first(1, [PAST, None]))
 async def test_a_fork_goes_on_after_a_second_server_too(tmp_path: Path, block: int | None) -> None:
     """It has a cue that is shown already, and one to come; and a fork of its own, of blocks that are not its own."""
     model = tmp_path / "model"

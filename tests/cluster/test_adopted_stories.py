@@ -16,6 +16,7 @@ from longtake.core.recipe.cues import Back, CueChange, CueEffect, CuePolicy
 from longtake.core.recipe.positions import Positions
 from longtake.core.work import CueId, Fork, SessionId
 from tests.cluster.kept_cell import OTHER, PROMPT, Client, cell
+from tests.samples import first
 from tests.workers.model_dir import write_model
 from workers.models.weights import save_info
 
@@ -37,7 +38,7 @@ def shots_of(client: Client) -> dict[int, int]:
     return {each.emit.block: each.emit.shot for each in client.told if hasattr(each, "emit")}
 
 
-@pytest.mark.parametrize("shots", [0, 2])
+@pytest.mark.parametrize("shots", first(1, [2, 0]))
 async def test_a_story_and_its_fork_go_on_in_the_next_server(tmp_path: Path, shots: int) -> None:
     info = write_model(tmp_path / "model", Level.CLEAN)
     recipe = replace(

@@ -38,6 +38,7 @@ from longtake.core.work import Continuity, CueId, Fork, LatentRef, SessionId
 from monitoring.exposition import Scrape
 from tests.cluster.journal.world import record
 from tests.cluster.kept_cell import BLOCKS, IDENTITY, OTHER, Cell, Client, cell
+from tests.samples import first
 from tests.workers.model_dir import model_info, write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,7 +205,7 @@ async def test_a_server_that_shuts_down_keeps_its_streams_for_the_next_one(befor
     assert segments == {block: data for block, data in before.undisturbed[F].items() if block > last}
 
 
-@pytest.mark.parametrize("damage", ["middle", "all", "tail"])
+@pytest.mark.parametrize("damage", first(2, ["middle", "tail", "all"]))
 async def test_latents_that_are_lost_cost_time_and_no_bit(before: Killed, tmp_path: Path, damage: str) -> None:
     folder = before.left(tmp_path / "j")
     for session in (A, F):

@@ -114,6 +114,7 @@ def configured(folder: Path) -> ServerConfig:
     })  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_server_streams_from_what_an_init_container_made(node: Path) -> None:
     run_init_container(node, "frontend")

@@ -16,6 +16,7 @@ from longtake.core.errors import InternalFault
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
+from tests.samples import first
 from tests.simulation.calm import SOME, calm
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario
@@ -68,7 +69,7 @@ def test_a_frontier_that_is_one_too_high_is_seen(seed: int, monkeypatch: pytest.
     seen(seed, "missing|other bytes|was expected|before it was written|not over|is told|was prepared|and yet")
 
 
-@pytest.mark.parametrize("seed", SOME)
+@pytest.mark.parametrize("seed", first(3, SOME))
 def test_segments_that_are_sent_again_from_the_wrong_one_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     resend = Attendance.resend_from
 

@@ -43,8 +43,6 @@ from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
 from workers.start.probe import (
     BatchProfile,
-    Profiles,
-    Shapes,
     Subject,
     decode_peak_bytes,
     forward_peak_bytes,
@@ -52,6 +50,7 @@ from workers.start.probe import (
     segment_s,
 )
 from workers.start.profile_cache import cached, key_of
+from workers.start.profiles import Profiles, Shapes
 from workers.start.spec import WorkerSpec
 from workers.start.taking import Stock, is_out_of_memory, taken
 

@@ -104,6 +104,7 @@ def run_main(out: Path, *arguments: str) -> tuple[int, Facts]:
     return result.exit_code, by_phase(read(out / "facts.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_phase_that_breaks_is_a_line_and_a_status_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

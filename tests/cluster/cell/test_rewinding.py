@@ -158,7 +158,7 @@ async def test_with_the_real_weights_a_fork_of_the_past_is_a_file_like_any_other
         await close(engine, parent)
 
 
-@pytest.mark.parametrize(("what", "less"), [("lane_blocks", 1), ("slot_blocks", 8)])
+@pytest.mark.parametrize(("what", "less"), [("slot_blocks", 8), pytest.param("lane_blocks", 1, marks=pytest.mark.slow)])
 async def test_a_fork_from_less_of_the_past_is_another_stream(
     what: str, less: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, Fork, 
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.world import Cell, effects_of
+from tests.samples import first
 
 BLOCKS = 12
 S = SessionId("s")
@@ -188,7 +189,7 @@ def test_blocks_whose_cues_are_not_known_are_not_made_again() -> None:
     assert S not in cell.scheduler.cell.sessions
 
 
-@pytest.mark.parametrize("steps", range(40, 160, 9))
+@pytest.mark.parametrize("steps", first(4, sorted(range(40, 160, 9), key=lambda steps: (steps - 40) % 36)))
 def test_cues_that_were_forgotten_are_those_that_nothing_needs(steps: int) -> None:
     cell = ImageCell(recipe())
     cues = tuple(CueRequest(cue=CueId(f"c{block}"), prompt=f"c{block}", block=block) for block in range(1, 30, 3))

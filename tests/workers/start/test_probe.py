@@ -20,7 +20,8 @@ from workers.models.rotary import Rotation, rotate
 from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
 from workers.start.loading import LoadedWorker, one_of_each_shape, shapes_of
-from workers.start.probe import BatchProfile, Profiles, Subject, Trial, probe
+from workers.start.probe import BatchProfile, Subject, Trial, probe
+from workers.start.profiles import Profiles
 from workers.start.spec import WorkerSpec
 
 INFO = model_info()
