@@ -27,14 +27,15 @@ from workers.messages import Forward
 from workers.simulated.lanes import SimulatedLanes
 
 
-@pytest.mark.parametrize("seeds", first(1, [range(80), range(80, 200)]), ids=str)
+@pytest.mark.parametrize("seeds", first(1, [range(80, 160), range(160, 300)]), ids=str)
 def test_streams_are_what_they_must_be_whatever_befalls_the_workers(seeds: range) -> None:
     summary = Summary()
     for seed in seeds:
         summary.run(seed)
     count = len(seeds)
     assert not summary.failures, summary
-    assert summary.struck[1] + summary.struck[2] > 0.4 * count and summary.struck[2] > count / 50, summary
+    several = sum(seeds for faults, seeds in summary.struck.items() if faults > 1)
+    assert summary.struck[1] + several > 0.4 * count and several > count / 50, summary
     assert len(summary.points.hits) > 30, summary
     wanted = {"Recovered", "Parked", "Restored", "LaneMoved", "CueApplied", "CueSuperseded", "WorkerLost", "Give"}
     assert wanted <= summary.events.keys(), summary
