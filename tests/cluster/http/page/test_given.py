@@ -103,7 +103,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def tab(browser: Chromium, several: Server) -> Iterator[Page]:
     found = open_tab(browser, several.url)
-    found.get_by_text("Options").click()
+    found.get_by_text("Options").press("Enter")
     found.get_by_label("Pace").select_option("fast")
     yield found
     assert not found.evaluate("complaints")
