@@ -50,8 +50,8 @@ def held_by(engine: Engine, name: SessionId) -> Held:
     )
 
 
-_SHARED = (type, ModuleType, FunctionType, Graph, Geometry, Recipe)
-"""What a session's record shares with others, or is none of its own."""
+_SHARED = (type, ModuleType, FunctionType, Graph, Geometry, Recipe, int)
+"""What a session's record shares with others, or is none of its own; of numbers all that are small are shared."""
 
 
 def _reachable(root: object) -> int:
