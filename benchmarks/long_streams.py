@@ -315,7 +315,7 @@ class LongStream:
         if block % PARK_EVERY == PARK_EVERY - 1:
             self._is_parking = True
             self.engine.submit(Pause(now_s=self.now_s, session=SESSION))
-        if block % LOSE_EVERY == LOSE_EVERY - 1:
+        if block % LOSE_EVERY == LOSE_EVERY - 1 and not self.recipe.memory.folds:  # what is rebuilt is approximate then
             lost = self.workers[self.draw.choice(list(self.workers))]
             name = lost.introduction.worker
             self.engine.leave(name, lost.port, "it is lost", Loss.LINK)

@@ -49,6 +49,7 @@ def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> li
         continuity, before = retention.continuity(plan.body[0]), session.continuity
         if continuity is not Continuity.EXACT:
             session.continuity = continuity
+            session.struck(now_s)  # so that it is told when it goes on, though only an image of it was lost
             if graph.recipe.memory.folds and before is Continuity.EXACT:  # once, however many lanes are lost
                 return [Notice(session=session.id, text=_FORGOTTEN.format(retention.lane_blocks))]
     return []

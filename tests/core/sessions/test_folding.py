@@ -107,6 +107,21 @@ def test_parked_moved_and_forked_streams_keep_their_memory_to_the_bit(name: str)
     cell.check_empty()
 
 
+def test_a_memory_of_which_only_the_image_was_lost_is_told_of_as_well() -> None:
+    """Nothing of the stream was lost but what lay in host memory: its client did not know that it was parked."""
+    cell = running(EVERY["input"], emitted=10, limits=Limits(park_after_s=1.0))
+    cell.send(Pause(now_s=cell.now_s, session=S))
+    cell.settle()
+    cell.later(1.5)
+    cell.settle()
+    cell.send(Play(now_s=cell.now_s, session=S))
+    cell.carry_out(cell.session("s").place.lanes[0], fails=True)
+    cell.settle()
+    assert [each.continuity for each in effects_of(cell, Recovered)] == [Continuity.APPROXIMATE]
+    assert any("folded into a memory" in each.text for each in effects_of(cell, Notice))
+    cell.check_empty()
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_each_lane_folds_once_before_each_block_and_no_pass_is_fused_across_a_fold(name: str) -> None:
     cell = ImageCell(EVERY[name], denoisers=1, batch_limit=4, limits=Limits(fused_passes=True))
