@@ -16,7 +16,17 @@ from longtake.client import Client, StreamOptions
 from longtake.client.events import SegmentEvent
 from longtake.client.pictures import MAX_ALL_BYTES, MAX_BYTES
 from tests.cluster.http.page.cell import PROMPT, Browser, page_cell, tenants_file
-from tests.cluster.http.page.chromium import PATIENCE_MS, QUICK, WITHOUT, Server, begin, end, keep, open_tab
+from tests.cluster.http.page.chromium import (
+    PATIENCE_MS,
+    QUICK,
+    WITHOUT,
+    Server,
+    begin,
+    end,
+    keep,
+    open_tab,
+    take_what_is_left,
+)
 from tests.workers.given_pictures import encoded, moving_ball
 
 RECIPES = ["reference", "lag-2"]
@@ -103,8 +113,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def tab(browser: Chromium, several: Server) -> Iterator[Page]:
     found = open_tab(browser, several.url)
-    found.get_by_text("Options").press("Enter")
-    found.get_by_label("Pace").select_option("fast")
+    take_what_is_left(found)
     yield found
     assert not found.evaluate("complaints")
     found.context.close()

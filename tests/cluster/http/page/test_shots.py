@@ -18,6 +18,7 @@ from tests.cluster.http.page.chromium import (
     end,
     keep,
     open_tab,
+    take_what_is_left,
 )
 
 pytestmark = WITHOUT
@@ -58,8 +59,7 @@ def test_a_cue_may_begin_a_new_shot_where_the_recipe_lets_it(browser: Browser, s
 
 def test_a_cue_may_go_back_to_an_earlier_shot(browser: Browser, several: Server) -> None:
     tab = open_tab(browser, several.url)
-    tab.get_by_text("Options").press("Enter")
-    tab.get_by_label("Pace").select_option("fast")
+    take_what_is_left(tab)
     tab.get_by_label("Recipe").select_option("longlive-2")
     card = begin(tab)
     expect(card.get_by_label("Back to")).to_be_hidden()
