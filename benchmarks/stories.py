@@ -41,7 +41,7 @@ class Scene:
 
     def enters(self, recipe: Recipe, block: int, change: CueEffect | None) -> None:
         """The next block is to be made, with a cue that does this, if it has one."""
-        ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+        ring = _ring(recipe)
         if change is CueChange.CUT or isinstance(change, Back):
             target = self.target(change)
             if self.first not in self.shelf:
@@ -56,8 +56,9 @@ class Scene:
 
     def target(self, change: CueEffect | None) -> int | None:
         """The first block of the shot that such a cue goes back to; None if it does not, or there is no such shot."""
-        is_there = isinstance(change, Back) and change.shot < len(self.starts)
-        return self.starts[change.shot] if isinstance(change, Back) and is_there else None
+        if not isinstance(change, Back) or change.shot >= len(self.starts):
+            return None
+        return self.starts[change.shot]
 
     def _puts(self, recipe: Recipe, block: int) -> None:
         """A first block comes onto the shelf, if there is anything of it that is no sink."""
@@ -74,7 +75,7 @@ class Scene:
         end = recipe.blocks.own(block).stop
         sinks = [frame for frame in range(recipe.sink_frames) if frame < end]
         shots = [frame for first in sorted(self.shelf) for frame in recipe.blocks.own(first) if frame not in sinks]
-        ring = (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+        ring = _ring(recipe)
         begin = max(recipe.blocks.first_frame(self.first), recipe.sink_frames)
         window = [frame for frame in range(max(begin, end - ring), end) if frame not in shots]
         return [*sinks, *shots, *sorted(window, key=lambda frame: (frame - begin) % ring)]
@@ -106,16 +107,21 @@ class Scene:
 
 def scene(recipe: Recipe, block: int, story: Story) -> Scene:
     """Where a story stands when a block is made, told from its beginning."""
-    changes = {first: effect_of(target) for first, target in story}
+    changes = _changes(story)
     now = Scene()
     for each in range(1, block + 1):
         now.enters(recipe, each, changes.get(each))
     return now
 
 
-def effect_of(target: int | None) -> CueEffect:
-    """What the cue of a cut does that goes back to this shot, or to none."""
-    return CueChange.CUT if target is None else Back(target)
+def _ring(recipe: Recipe) -> int:
+    """How many frames of the window take turns."""
+    return (recipe.window_frames or 0) - recipe.sink_frames - recipe.context.shot_frames
+
+
+def _changes(story: Story) -> dict[int, CueEffect]:
+    """What the cues of a story do, by their blocks."""
+    return {first: CueChange.CUT if target is None else Back(target) for first, target in story}
 
 
 def read_in(recipe: Recipe, block: int, story: Story) -> list[int]:
@@ -125,7 +131,7 @@ def read_in(recipe: Recipe, block: int, story: Story) -> list[int]:
 
 def again(recipe: Recipe, block: int, story: Story) -> Recached | None:
     """What is made anew before a block of a story: see Scene.again."""
-    changes = {first: effect_of(target) for first, target in story}
+    changes = _changes(story)
     return scene(recipe, block - 1, story).again(recipe, changes.get(block))
 
 
