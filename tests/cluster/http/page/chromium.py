@@ -28,6 +28,7 @@ from tests.programs import needs
 ROOT = Path(__file__).resolve().parent.parent.parent.parent.parent
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 PICTURES = os.environ.get("LONGTAKE_PICTURES")
 """A folder for screenshots; without it none are taken."""
 CONFIG = """
@@ -121,11 +122,20 @@ def open_tab(browser: Browser, url: str, *, dark: bool = False, phone: bool = Fa
 def start(page: Page, prompt: str) -> Locator:
     """Type a prompt, press Enter; the new stream's card."""
     page.get_by_label("Prompt").fill(prompt)
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     page.get_by_label("Prompt").press("Enter")
     card = newest(page)
-    expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
+    expect(card.get_by_role("heading")).to_have_text(prompt)
     return card
+
+
+def press(button: Locator) -> None:
+    """Press a button that a reader sees and can reach.
+
+    With its key: a page that grows moves it away from a mouse between the way there and the click.
+    """
+    button.click(trial=True)
+    button.press("Enter")
 
 
 def newest(page: Page) -> Locator:
@@ -149,7 +159,7 @@ def session_of(card: Locator) -> str:
 
 def newest_when_there(tab: Page) -> Locator:
     """The newest card, once there is one."""
-    expect(tab.locator("article").first).to_be_attached(timeout=PATIENCE_MS)
+    expect(tab.locator("article").first).to_be_attached()
     return newest(tab)
 
 
@@ -180,7 +190,6 @@ def advances(card: Locator, by_s: float = 0.3) -> None:
     card.page.wait_for_function(
         "([video, until]) => video.currentTime >= until",
         arg=[card.locator("video").element_handle(), time_s(card) + by_s],
-        timeout=PATIENCE_MS,
     )
 
 
@@ -217,15 +226,15 @@ def keep(page: Page, name: str) -> None:
 
 def sign_in(tab: Page, token: str) -> None:
     field = tab.get_by_label("Token")
-    expect(field).to_be_visible(timeout=PATIENCE_MS)
+    expect(field).to_be_visible()
     field.fill(token)
     field.press("Enter")
 
 
 def end(card: Locator) -> None:
     """End the stream: a page that is only closed leaves it to its server for a while."""
-    card.get_by_role("button", name="End", exact=True).click()
-    expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="End", exact=True))
+    expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.")
 
 
 NO_ROOM = "No room for another live stream: decode-0 has 9 % of its time free, one takes 43 %."

@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.cluster.http.page.cell import tenants_file
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     QUICK,
     WITHOUT,
     Server,
@@ -72,7 +71,7 @@ def test_every_state_is_without_a_violation(browser: Browser, server: Server, ax
             assert tab.evaluate(SMALL) == [], f"too small for a thumb: {name}"
 
     tab = tab_of(server.url)
-    expect(tab.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(tab.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     is_fine(tab, "empty")
     tab.get_by_label("Prompt").fill(" ")
     tab.get_by_label("Prompt").press("Enter")
@@ -83,11 +82,11 @@ def test_every_state_is_without_a_violation(browser: Browser, server: Server, ax
     cue = card.get_by_label("Cue: what to show next")
     cue.fill("a blue box dancing in the snow")
     cue.press("Enter")
-    expect(card.get_by_role("listitem").first).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(card.get_by_role("listitem").first).to_contain_text("shown since")
     cue.fill("a green ring")
     card.get_by_label("at, s").fill("500")
     cue.press("Enter")
-    expect(card.get_by_role("listitem").first).to_contain_text("block", timeout=PATIENCE_MS)
+    expect(card.get_by_role("listitem").first).to_contain_text("block")
     is_fine(tab, "playing")
 
     watcher = tab_of(f"{server.url}#session={card.locator('[data-part=about]').inner_text().rsplit(' ', 1)[-1]}")
@@ -95,12 +94,12 @@ def test_every_state_is_without_a_violation(browser: Browser, server: Server, ax
     advances(watched)
     is_fine(watcher, "watching")
     end(card)
-    expect(watched.get_by_role("button", name="Watch again")).to_be_visible(timeout=PATIENCE_MS)
+    expect(watched.get_by_role("button", name="Watch again")).to_be_visible()
     is_fine(watcher, "watched")
     is_fine(tab, "ended")
 
     another = start(tab, "a green ring bobbing")
-    expect(tab.locator("#ended li")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(tab.locator("#ended li")).to_have_count(1)
     advances(another)
     is_fine(tab, "rows")
     end(another)
@@ -114,7 +113,7 @@ def test_every_state_is_without_a_violation(browser: Browser, server: Server, ax
     refuse_for_room(full)
     full.goto(server.url)
     start(full, "a green ring in the fog")
-    expect(newest(full).get_by_role("button", name="Start as fast")).to_be_visible(timeout=PATIENCE_MS)
+    expect(newest(full).get_by_role("button", name="Start as fast")).to_be_visible()
     is_fine(full, "refused")
     full.context.close()
 
@@ -124,7 +123,7 @@ def test_asking_for_a_token_is_without_a_violation(browser: Browser, tmp_path: P
     try:
         tab = open_tab(browser, server.url)
         sign_in(tab, "wrong")
-        expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
+        expect(tab.locator("#problem")).to_contain_text("token")
         check(tab, axe)
         tab.context.close()
     finally:
@@ -133,7 +132,7 @@ def test_asking_for_a_token_is_without_a_violation(browser: Browser, tmp_path: P
 
 def test_what_is_wrong_would_be_found(browser: Browser, server: Server, axe: str) -> None:
     tab = open_tab(browser, server.url)
-    expect(tab.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(tab.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     tab.evaluate(
         """() => {
           document.querySelector(".quiet").style.color = "#ccc";

@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.cluster.http.page.cell import tenants_file
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     QUICK,
     WITHOUT,
     Server,
@@ -20,6 +19,7 @@ from tests.cluster.http.page.chromium import (
     keep,
     newest,
     open_tab,
+    press,
     shows,
     sign_in,
     stands_still,
@@ -52,7 +52,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_say(page: Page) -> None:
     page.set_viewport_size({"width": 1440, "height": 900})
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     keep(page, "empty")
     card = start(page, "a red ball swaying at night")
     advances(card, 1.0)
@@ -60,29 +60,29 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     card.get_by_label("Cue: what to show next").fill("a blue box resting in the snow")
     card.get_by_label("Cue: what to show next").press("Enter")
     cue = card.get_by_role("listitem")
-    expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(cue).to_contain_text("shown since")
     expect(card.get_by_role("heading")).to_have_text("a blue box resting in the snow")
     shows(card, "blue", "box", "snow")
     card.get_by_label("Cue: what to show next").fill("a magenta ring circling, whistling, at dusk")
     card.get_by_label("Cue: what to show next").press("Enter")
-    expect(cue.first).to_contain_text("not understood: whistling", timeout=PATIENCE_MS)
+    expect(cue.first).to_contain_text("not understood: whistling")
     keep(page, "light")
 
-    card.get_by_role("button", name="Pause").click()
-    expect(card.locator("[data-part=state]")).to_have_text("paused", timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="Pause"))
+    expect(card.locator("[data-part=state]")).to_have_text("paused")
     stands_still(card)
-    card.get_by_role("button", name="Play").click()
+    press(card.get_by_role("button", name="Play"))
     advances(card)
 
     card.locator("canvas").press("ArrowLeft")
     op = re.compile(r"Block \d+, (denoise at step \d|commit at step \d|decode), on (denoise|decode)-\d: \d+\.\d ms")
-    expect(card.locator("[data-part=caption]")).to_have_text(op, timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=caption]")).to_have_text(op)
     for rate in ("made", "shown"):
-        expect(card.locator(f"[data-part={rate}]")).to_have_text(re.compile(r"^\d+\.\d /s$"), timeout=PATIENCE_MS)
+        expect(card.locator(f"[data-part={rate}]")).to_have_text(re.compile(r"^\d+\.\d /s$"))
 
     end(card)
-    expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
-    card.get_by_role("button", name="Remove").click()
+    expect(page.locator("#none")).to_be_visible()
+    press(card.get_by_role("button", name="Remove"))
     expect(page.locator("article")).to_have_count(0)
 
 
@@ -97,19 +97,19 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     shows(first, "green", "ring", "dusk")
 
     other = open_tab(browser, server.url, dark=True)
-    other.get_by_role("button", name="Watch a green ring").click()
+    press(other.get_by_role("button", name="Watch a green ring"))
     watched = other.locator("article")
     advances(watched, 1.0)
     shows(watched, "green", "ring", "dusk")
-    expect(watched.get_by_role("heading")).to_have_text("a green ring resting at dusk", timeout=PATIENCE_MS)
+    expect(watched.get_by_role("heading")).to_have_text("a green ring resting at dusk")
     assert watched.locator("form").is_hidden(), "an observer does not steer"
     assert watched.get_by_role("group").count() == 0, "nor are words offered"
     keep(other, "watching-dark")
     end(first)
     end(second)
     why = "The stream has ended: whoever began it has ended it."
-    expect(watched.locator("[data-part=notice]")).to_have_text(why, timeout=PATIENCE_MS)
-    expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
+    expect(watched.locator("[data-part=notice]")).to_have_text(why)
+    expect(page.locator("#none")).to_be_visible()
     other.context.close()
 
 
@@ -127,18 +127,18 @@ def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
     card.get_by_label("Cue: what to show next").fill("a purple elephant dancing")
     card.get_by_label("Cue: what to show next").press("Enter")
     cue = card.get_by_role("listitem")
-    expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(cue).to_contain_text("shown since")
     expect(cue).to_contain_text("not understood: elephant, dancing")
     expect(cue).to_have_attribute("data-heard", "part")
 
     other = open_tab(browser, server.url)
-    other.get_by_role("button", name="Watch a purple elephant dancing").click()
+    press(other.get_by_role("button", name="Watch a purple elephant dancing"))
     watched = other.locator("article")
-    expect(watched.get_by_role("heading")).to_have_text("a purple elephant dancing", timeout=PATIENCE_MS)
+    expect(watched.get_by_role("heading")).to_have_text("a purple elephant dancing")
     card.get_by_label("Cue: what to show next").fill("a green box at night")
     card.get_by_label("Cue: what to show next").press("Enter")
     for seen in (card, watched):
-        expect(seen.get_by_role("heading")).to_have_text("a green box at night", timeout=PATIENCE_MS)
+        expect(seen.get_by_role("heading")).to_have_text("a green box at night")
         expect(seen.locator("[data-part=reading]")).to_have_text(
             "understood: colour green, shape box, background night; taken instead: motion resting"
         )
@@ -147,13 +147,13 @@ def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
 
 
 def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -> None:
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     page.get_by_label("Prompt").fill("   ")
     page.get_by_label("Prompt").press("Enter")
-    expect(page.locator("#prompt-problem")).to_have_text("Say what to show: here is no text yet.", timeout=PATIENCE_MS)
+    expect(page.locator("#prompt-problem")).to_have_text("Say what to show: here is no text yet.")
     expect(page.get_by_label("Prompt")).to_be_focused()
     page.get_by_label("Prompt").fill("x" * 4097)
-    page.get_by_role("button", name="Start", exact=True).click()
+    press(page.get_by_role("button", name="Start", exact=True))
     expect(page.locator("#prompt-problem")).to_have_text("4097 bytes are too long; allowed: 1 to 4096")
     page.get_by_label("Prompt").fill("a red ball")
     expect(page.locator("#prompt-problem")).to_be_hidden()
@@ -166,7 +166,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     for label, (value, _) in wrong.items():
         page.get_by_label(label).fill(value)
     page.get_by_text("Options").press("Enter")  # folded away: what is wrong must be seen all the same
-    page.get_by_role("button", name="Start", exact=True).click()
+    press(page.get_by_role("button", name="Start", exact=True))
     for label, (_, sentence) in wrong.items():
         field = page.get_by_label(label)
         expect(field).to_have_accessible_description(re.compile(re.escape(sentence)))
@@ -176,13 +176,13 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     for label in wrong:
         page.get_by_label(label).fill("")
     page.get_by_label("Length, s").fill("soon")
-    page.get_by_role("button", name="Start", exact=True).click()
+    press(page.get_by_role("button", name="Start", exact=True))
     sentence = "length: 'soon' is not allowed; allowed: seconds, such as 12 or 1.5, or 1:30"
     expect(page.locator("#duration-problem")).to_have_text(sentence)
     page.get_by_label("Length, s").fill("0:03")
     card = start(page, "<img src=x onerror=alert(1)> red ball")
     expect(card.locator("img")).to_have_count(0)
-    expect(card.locator("[data-part=notice]")).to_have_text("The stream is complete.", timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=notice]")).to_have_text("The stream is complete.")
     assert time_s(card) > 0
 
 
@@ -200,9 +200,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_a_token_is_asked_for_and_kept_by_one_tab(browser: Browser, quick: Server) -> None:
     tab = open_tab(browser, quick.url)
     sign_in(tab, "wrong")
-    expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
+    expect(tab.locator("#problem")).to_contain_text("token")
     sign_in(tab, "alice" * 4)
-    expect(tab.locator("#sign-in")).to_be_hidden(timeout=PATIENCE_MS)
+    expect(tab.locator("#sign-in")).to_be_hidden()
     card = start(tab, "a red ball resting at night")
     advances(card)
     assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [2, 0, ""]
@@ -210,10 +210,10 @@ def test_a_token_is_asked_for_and_kept_by_one_tab(browser: Browser, quick: Serve
     assert tab.evaluate("sessionStorage.length") == 1, "the token of a stream that has ended is of no use"
     assert "alice" not in tab.url
     tab.reload()
-    expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"), timeout=PATIENCE_MS)
+    expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"))
     other = tab.context.new_page()
     other.goto(quick.url)
-    expect(other.get_by_label("Token")).to_be_visible(timeout=PATIENCE_MS)
+    expect(other.get_by_label("Token")).to_be_visible()
     tab.context.close()
 
 
@@ -245,18 +245,18 @@ def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_th
 
     card.locator("video").evaluate("(video) => video.pause()")
     lag = card.locator("[data-part=lag]")
-    expect(lag).to_have_text("16 of 16", timeout=PATIENCE_MS)
+    expect(lag).to_have_text("16 of 16")
     tab.wait_for_timeout(1000)
     expect(lag).to_have_text("16 of 16")
     card.locator("video").evaluate("(video) => video.play()")
     advances(card)
 
-    card.get_by_role("button", name="Fork").click()
+    press(card.get_by_role("button", name="Fork"))
     expect(tab.locator("article")).to_have_count(2)
     fork = newest(tab)
     advances(fork)
     assert time_s(fork) > 2, "it begins where the other one was, not at 0"
-    fork.get_by_role("button", name="End", exact=True).click()
+    press(fork.get_by_role("button", name="End", exact=True))
     advances(card)
 
     card.locator("video").evaluate(FULL)
@@ -267,14 +267,14 @@ def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_th
     observer = tab.context.new_page()
     observer.goto(quick.url)
     sign_in(observer, "alice" * 4)
-    observer.get_by_role("button", name="Watch a red ball").click()
+    press(observer.get_by_role("button", name="Watch a red ball"))
     watched = observer.locator("article")
     advances(watched)
-    watched.get_by_role("button", name="Pause").click()
+    press(watched.get_by_role("button", name="Pause"))
     missed_s = time_s(watched) + 10
     advances(card, missed_s - time_s(card) + 10)
     watched.locator("video").evaluate("(video) => { video.onseeking = () => { window.jumped = true; }; }")
-    watched.get_by_role("button", name="Play").click()
+    press(watched.get_by_role("button", name="Play"))
     advances(watched, missed_s - time_s(watched))
     assert observer.evaluate("window.jumped"), "an observer who has paused goes on with what is newest"
     tab.context.close()
@@ -288,8 +288,8 @@ def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path)
         advances(card)
     finally:
         server.end()
-    expect(card.locator("[data-part=notice]")).to_contain_text("The server is shutting down", timeout=PATIENCE_MS)
-    expect(tab.locator("#problem")).to_have_text("The server does not answer. Trying again.", timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=notice]")).to_contain_text("The server is shutting down")
+    expect(tab.locator("#problem")).to_have_text("The server does not answer. Trying again.")
     expect(tab.locator("#server")).to_have_text("no connection")
     tab.context.close()
 

@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Dialog, Page, WebSocketRoute, expect
 
 from tests.cluster.http.page.chromium import (
     NO_ROOM,
-    PATIENCE_MS,
     PROMPT,
     WITHOUT,
     Server,
@@ -21,6 +20,7 @@ from tests.cluster.http.page.chromium import (
     newest,
     newest_when_there,
     open_tab,
+    press,
     refuse_for_room,
     session_of,
     stands_still,
@@ -38,11 +38,11 @@ FIELD = "Cue: what to show next"
 
 
 def test_whoever_opens_the_page_types_and_then_steers_without_leaving_the_keyboard(page: Page) -> None:
-    expect(page.get_by_label("Prompt")).to_be_focused(timeout=PATIENCE_MS)
+    expect(page.get_by_label("Prompt")).to_be_focused()
     page.keyboard.type(PROMPT)
     page.keyboard.press("Enter")
     card = newest(page)
-    expect(card.get_by_label(FIELD)).to_be_focused(timeout=PATIENCE_MS)
+    expect(card.get_by_label(FIELD)).to_be_focused()
     page.keyboard.press("Enter")
     expect(card.locator("[data-part=cueProblem]")).to_have_text("Say what to show: here is no text yet.")
     expect(page.locator("article")).to_have_count(1)
@@ -50,7 +50,7 @@ def test_whoever_opens_the_page_types_and_then_steers_without_leaving_the_keyboa
     expect(card.locator("[data-part=cueProblem]")).to_be_hidden()
     page.keyboard.press("Enter")
     expect(card.get_by_label(FIELD)).to_be_focused()
-    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(card.get_by_role("listitem")).to_contain_text("shown since")
     assert page.evaluate("document.fullscreenElement") is None, "letters that are typed are letters"
     card.get_by_label("at, s").fill("later")
     card.get_by_label(FIELD).fill("a green ring")
@@ -102,20 +102,20 @@ def test_a_key_for_each_thing_that_is_done_often(page: Page) -> None:
 def test_words_change_what_is_shown_one_at_a_time_and_a_surprise_is_a_prompt(page: Page) -> None:
     card = begin(page)
     field = card.get_by_label(FIELD)
-    card.get_by_role("group", name="colour").get_by_role("button", name="blue").click()
+    press(card.get_by_role("group", name="colour").get_by_role("button", name="blue"))
     expect(field).to_have_value("a blue ball swaying at night")
-    card.get_by_role("group", name="background").get_by_role("button", name="fog").click()
+    press(card.get_by_role("group", name="background").get_by_role("button", name="fog"))
     expect(field).to_have_value("a blue ball swaying in the fog")
     expect(card.get_by_role("button", name="fog")).to_have_attribute("aria-pressed", "true")
-    card.get_by_role("button", name="Send").click()
-    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
-    card.get_by_role("button", name="box").click()
+    press(card.get_by_role("button", name="Send"))
+    expect(card.get_by_role("listitem")).to_contain_text("shown since")
+    press(card.get_by_role("button", name="box"))
     expect(field).to_have_value("a blue box swaying in the fog")
-    page.get_by_role("button", name="Surprise me").click()
+    press(page.get_by_role("button", name="Surprise me"))
     expect(page.locator("article")).to_have_count(2)
     other = newest(page)
     expect(other.locator("[data-part=reading]")).to_have_text(
-        re.compile(r"^understood: colour \w+, shape \w+, motion \w+, background \w+$"), timeout=PATIENCE_MS
+        re.compile(r"^understood: colour \w+, shape \w+, motion \w+, background \w+$")
     )
     end(other)
     end(card)
@@ -123,7 +123,7 @@ def test_words_change_what_is_shown_one_at_a_time_and_a_surprise_is_a_prompt(pag
 
 def test_a_cue_that_is_sent_before_the_stream_begins_is_not_lost(page: Page) -> None:
     take_what_is_left(page)
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     page.evaluate(
         """([prompt, next]) => {  // in one go: the connection is not there yet
           document.getElementById("prompt").value = prompt;
@@ -135,7 +135,7 @@ def test_a_cue_that_is_sent_before_the_stream_begins_is_not_lost(page: Page) -> 
         [PROMPT, "a blue box"],
     )
     card = newest(page)
-    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(card.get_by_role("listitem")).to_contain_text("shown since")
     end(card)
 
 
@@ -158,11 +158,11 @@ def test_a_stream_that_waiting_does_not_help_is_not_tried_again_by_itself(tab: P
     tab.goto(server.url)
     start(tab, PROMPT)
     refused = newest(tab)
-    expect(refused.get_by_role("button", name="Start as fast")).to_be_focused(timeout=PATIENCE_MS)
+    expect(refused.get_by_role("button", name="Start as fast")).to_be_focused()
     expect(refused.get_by_text("Trying again")).to_be_hidden()
     tab.wait_for_timeout(1000)
     assert len(opened) == 1
-    refused.get_by_role("button", name="Give up").click()
+    press(refused.get_by_role("button", name="Give up"))
 
 
 def test_a_stream_without_room_counts_down_and_begins_by_itself(tab: Page, server: Server) -> None:
@@ -170,11 +170,11 @@ def test_a_stream_without_room_counts_down_and_begins_by_itself(tab: Page, serve
     tab.goto(server.url)
     start(tab, PROMPT)
     refused = newest(tab)
-    expect(refused.get_by_text(re.compile(r"Trying again in \d s"))).to_be_visible(timeout=PATIENCE_MS)
+    expect(refused.get_by_text(re.compile(r"Trying again in \d s"))).to_be_visible()
     expect(refused.get_by_role("alert").first).to_have_text(NO_ROOM)
     expect(refused.get_by_role("button", name="Start as fast")).to_be_hidden()
     expect(refused.get_by_role("button", name="Try now")).to_be_focused()
-    expect(refused).to_have_count(0, timeout=PATIENCE_MS)
+    expect(refused).to_have_count(0)
     card = newest(tab)
     advances(card)
     assert [one["pace"] for one in opened] == ["realtime", "realtime"]
@@ -187,13 +187,13 @@ def test_a_stream_without_room_begins_as_fast_or_not_at_all(tab: Page, server: S
     opened = refuse_for_room(tab, times=2)
     tab.goto(server.url)
     start(tab, PROMPT)
-    expect(newest(tab).get_by_text("Trying again in 28 s")).to_be_visible(timeout=PATIENCE_MS)
+    expect(newest(tab).get_by_text("Trying again in 28 s")).to_be_visible()
     keep(tab, "no-room")
-    newest(tab).get_by_role("button", name="Give up").click()
+    press(newest(tab).get_by_role("button", name="Give up"))
     expect(tab.locator("article")).to_have_count(0)
     start(tab, PROMPT)
-    newest(tab).get_by_role("button", name="Start as fast").click()
-    tab.wait_for_function("() => document.querySelector('video')?.currentTime > 0.3", timeout=PATIENCE_MS)
+    press(newest(tab).get_by_role("button", name="Start as fast"))
+    tab.wait_for_function("() => document.querySelector('video')?.currentTime > 0.3")
     assert [one["pace"] for one in opened] == ["realtime", "realtime", "fast"]
     assert [one["prompt"] for one in opened] == [PROMPT] * 3
     end(newest(tab))
@@ -212,25 +212,25 @@ def test_streams_that_have_ended_become_lines_and_one_begins_again_with_its_seed
     expect(first.locator("video")).to_be_visible()  # the newest stays as it is
     second = begin(page, "a blue box in the snow")
     lines = page.locator("#ended").get_by_role("listitem")
-    expect(lines).to_have_count(1, timeout=PATIENCE_MS)
+    expect(lines).to_have_count(1)
     expect(lines).to_contain_text(re.compile(rf"{PROMPT}\s+\d+\.\d s · The stream has ended\."))
     expect(first).to_have_count(0)
     with page.expect_download() as video:
-        lines.get_by_role("button", name="Save").click()
+        press(lines.get_by_role("button", name="Save"))
     assert video_of(video.value.path())[1] > 0
     end(second)
-    lines.get_by_role("button", name="Start again").click()
+    press(lines.get_by_role("button", name="Start again"))
     third = newest(page)
-    expect(third.locator("[data-part=about]")).to_contain_text("seed", timeout=PATIENCE_MS)
+    expect(third.locator("[data-part=about]")).to_contain_text("seed")
     again = third.locator("[data-part=about]").inner_text()
     assert seed.findall(again) == seed.findall(about) and session_of(third) not in about
-    expect(lines).to_have_count(1, timeout=PATIENCE_MS)
+    expect(lines).to_have_count(1)
     expect(lines).to_contain_text("a blue box in the snow")
-    page.get_by_role("button", name="Clear all").click()
+    press(page.get_by_role("button", name="Clear all"))
     expect(page.locator("#ended")).to_be_hidden()
     expect(page.get_by_label("Prompt")).to_be_focused()
     end(third)
-    third.get_by_role("button", name="Remove").click()
+    press(third.get_by_role("button", name="Remove"))
     expect(page.get_by_role("heading", name="What do you want to see?")).to_be_visible()
 
 
@@ -268,17 +268,17 @@ def test_who_watches_is_told_why_it_ended_and_watches_again(tab: Page, browser: 
     advances(watched)
     why = "The stream has ended: the token that began it, or yours, has expired or was taken back."
     sockets[0].send(json.dumps({"type": "closed", "ending": "access", "reason": "", "sentence": why, "segments": 3}))
-    expect(watched.locator("[data-part=notice]")).to_have_text(why, timeout=PATIENCE_MS)
-    watched.get_by_role("button", name="Watch again").click()
+    expect(watched.locator("[data-part=notice]")).to_have_text(why)
+    press(watched.get_by_role("button", name="Watch again"))
     expect(watched).to_have_count(0)
     again = newest(tab)
     advances(again)
     assert session_of(again) == session and len(sockets) == 2
     end(card)
-    expect(again.locator("[data-part=notice]")).to_contain_text("whoever began it", timeout=PATIENCE_MS)
-    again.get_by_role("button", name="Watch again").click()
+    expect(again.locator("[data-part=notice]")).to_contain_text("whoever began it")
+    press(again.get_by_role("button", name="Watch again"))
     gone = "There is no such stream: it has ended, or its link is wrong."
-    expect(newest(tab).locator("[data-part=problem]")).to_have_text(gone, timeout=PATIENCE_MS)
-    newest(tab).get_by_role("button", name="Remove").click()
+    expect(newest(tab).locator("[data-part=problem]")).to_have_text(gone)
+    press(newest(tab).get_by_role("button", name="Remove"))
     assert tab.evaluate("location.hash") == ""
     owner.context.close()

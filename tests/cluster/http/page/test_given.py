@@ -17,7 +17,6 @@ from longtake.client.events import SegmentEvent
 from longtake.client.pictures import MAX_ALL_BYTES, MAX_BYTES
 from tests.cluster.http.page.cell import PROMPT, Browser, page_cell, tenants_file
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     QUICK,
     WITHOUT,
     Server,
@@ -25,6 +24,7 @@ from tests.cluster.http.page.chromium import (
     end,
     keep,
     open_tab,
+    press,
     take_what_is_left,
 )
 from tests.workers.given_pictures import encoded, moving_ball
@@ -149,7 +149,7 @@ def opening(tab: Page) -> tuple[dict[str, object], bytes]:
 @WITHOUT
 def test_pictures_are_offered_where_the_recipe_takes_them(tab: Page) -> None:
     given, image = fields(tab)
-    expect(given).to_be_visible(timeout=PATIENCE_MS)
+    expect(given).to_be_visible()
     expect(image).to_be_hidden()
     tab.get_by_label("Recipe").select_option("reference")
     expect(given).to_be_visible()
@@ -170,8 +170,8 @@ def test_a_stream_begins_with_the_picture_that_was_chosen_and_the_next_one_does_
     assert frame["given_bytes"] == [len(PICTURE)] and data == PICTURE, "a small PNG goes as it is"
     end(card)
     expect(card.get_by_role("button", name="Start again")).to_be_visible()
-    card.get_by_role("button", name="Start again").click()
-    expect(tab.locator("article[data-over]")).to_have_count(0, timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="Start again"))
+    expect(tab.locator("article[data-over]")).to_have_count(0)
     assert opening(tab)[1] == PICTURE, "the same stream again begins with it again"
     begin(tab)
     frame, data = opening(tab)
@@ -207,7 +207,7 @@ def test_a_picture_of_another_kind_is_made_a_jpeg_and_a_choice_can_be_taken_back
     choose(
         given, b"<svg xmlns='http://www.w3.org/2000/svg' width='90' height='60'><rect width='50' height='60'/></svg>"
     )
-    tab.get_by_role("button", name="No first picture").click()
+    press(tab.get_by_role("button", name="No first picture"))
     assert not given.evaluate("(field) => field.files.length")
     choose(given, b"BM" + BITMAP, "ball.bmp", "image/bmp")
     card = begin(tab)
@@ -234,6 +234,6 @@ def test_a_picture_is_not_in_what_a_tab_keeps_and_the_stream_goes_on_after_a_rel
     tab.once("dialog", lambda dialog: dialog.accept())
     tab.reload()
     card = tab.locator("article")
-    expect(card.locator("[data-part=notice]")).to_contain_text("The stream goes on", timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=notice]")).to_contain_text("The stream goes on")
     end(card)
     expect(card.get_by_role("button", name="Start again")).to_be_hidden()

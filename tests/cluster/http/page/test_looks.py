@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     PROMPT,
     WITHOUT,
     Server,
@@ -17,6 +16,7 @@ from tests.cluster.http.page.chromium import (
     end,
     newest_when_there,
     open_tab,
+    press,
     session_of,
     start,
     take_what_is_left,
@@ -34,7 +34,7 @@ def test_a_link_is_watched_after_a_reload_too_and_what_was_received_is_a_file_th
 ) -> None:
     card = begin(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    card.get_by_role("button", name="Copy a link").click()
+    press(card.get_by_role("button", name="Copy a link"))
     expect(card.locator("[data-part=notice]")).to_contain_text("The link is copied")
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == f"{server.url}#session={session_of(card)}"
@@ -42,14 +42,14 @@ def test_a_link_is_watched_after_a_reload_too_and_what_was_received_is_a_file_th
 
     other = open_tab(browser, link)
     watched = newest_when_there(other)
-    expect(watched.get_by_role("heading")).to_have_text(PROMPT, timeout=PATIENCE_MS)
+    expect(watched.get_by_role("heading")).to_have_text(PROMPT)
     advances(watched, 1.5)
     with other.expect_download() as video:
-        watched.get_by_role("button", name="Save the video").click()
+        press(watched.get_by_role("button", name="Save the video"))
     begins_s, pictures = video_of(video.value.path())
     assert begins_s == 0 and pictures >= 12, "it was watched from the middle on"
     with page.expect_download() as video:
-        card.get_by_role("button", name="Save the video").click()
+        press(card.get_by_role("button", name="Save the video"))
     begins_s, pictures = video_of(video.value.path())
     assert begins_s == 0 and pictures >= 9 + 2 * 12 and (pictures - 9) % 12 == 0
     other.reload()
@@ -148,7 +148,7 @@ def test_the_timeline_tells_blocks_and_seconds_of_the_stream_not_of_the_server(t
     tab.add_init_script(NOTE_TEXTS)
     tab.goto(server.url)
     card = begin(tab)
-    card.get_by_role("button", name="Show a shorter time").click()
+    press(card.get_by_role("button", name="Show a shorter time"))
     advances(card, 4.0)
     labels = {text for text in tab.evaluate("window.texts") if "·" in text}
     found = {int(block): float(at_s) for block, at_s in (re.findall(r"[\d.]+", label) for label in labels)}
@@ -176,6 +176,6 @@ def test_a_browser_that_has_only_the_managed_kind_of_source_plays_and_one_withou
     take_what_is_left(other)
     card = start(other, PROMPT)
     told = "video: this browser plays no streams: it has no Media Source Extensions"
-    expect(card.locator("[data-part=problem]")).to_have_text(told, timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=problem]")).to_have_text(told)
     end(card)
     other.context.close()

@@ -13,13 +13,13 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     QUICK,
     WITHOUT,
     Server,
     advances,
     end,
     open_tab,
+    press,
     stands_still,
     start,
     take_what_is_left,
@@ -64,7 +64,7 @@ def sessions(server: Server) -> list[dict[str, object]]:
 
 def session_of(card: Locator) -> str:
     """The session's name, as the card shows it."""
-    expect(card.locator("[data-part=about]")).to_have_text(re.compile(r"[0-9a-f]{24}"), timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=about]")).to_have_text(re.compile(r"[0-9a-f]{24}"))
     text = card.locator("[data-part=about]").text_content()
     assert text is not None
     return text.rsplit(" ", 1)[-1]
@@ -81,7 +81,7 @@ def begin(tab: Page, prompt: str = PROMPT) -> Locator:
 def begins_at_s(card: Locator) -> float:
     """Where the video of a page that was loaded again begins."""
     begun = "(video) => video.currentTime > 0 && video.currentTime"
-    handle = card.page.wait_for_function(begun, arg=card.locator("video").element_handle(), timeout=PATIENCE_MS)
+    handle = card.page.wait_for_function(begun, arg=card.locator("video").element_handle())
     found: float = handle.json_value()
     return found
 
@@ -118,12 +118,12 @@ def test_after_a_reload_the_stream_goes_on_where_it_was_with_all_that_was_known_
     card = begin(tab)
     session = session_of(card)
     send_cue(card, OTHER)
-    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(card.get_by_role("listitem")).to_contain_text("shown since")
     token = tab.evaluate("Object.entries(sessionStorage).find(([key]) => key.startsWith('longtake.stream.'))[1]")
     before_s = time_s(card)
     tab.reload()
     card = tab.locator("article")
-    expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+    expect(notice(card)).to_have_text(EXACT)
     assert session_of(card) == session
     assert before_s - 1.5 < begins_at_s(card) < before_s + BUFFER_S, "from the segment that was being shown"
     advances(card, 2.0)
@@ -132,19 +132,19 @@ def test_after_a_reload_the_stream_goes_on_where_it_was_with_all_that_was_known_
     expect(card.get_by_role("listitem")).to_contain_text("shown since")
     assert tab.evaluate("location.href") == server.url and json.loads(token)["token"] not in tab.content()
 
-    card.get_by_role("button", name="Pause").click()
-    expect(card.locator("[data-part=state]")).to_have_text("paused", timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="Pause"))
+    expect(card.locator("[data-part=state]")).to_have_text("paused")
     tab.reload()
-    expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
-    expect(card.locator("[data-part=state]")).to_have_text("paused", timeout=PATIENCE_MS)
+    expect(notice(card)).to_have_text(EXACT)
+    expect(card.locator("[data-part=state]")).to_have_text("paused")
     stands_still(card)
-    card.get_by_role("button", name="Play").click()
+    press(card.get_by_role("button", name="Play"))
     advances(card, BUFFER_S + 1)
 
     end(card)
     assert kept(tab) == 0
     tab.reload()
-    expect(tab.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
+    expect(tab.locator("#none")).to_be_visible()
     expect(tab.locator("article")).to_have_count(0)
     close(tab)
 
@@ -158,7 +158,7 @@ def test_another_tab_with_a_copy_of_the_storage_takes_no_stream_and_a_new_one_af
     with tab.expect_popup() as popup:
         tab.evaluate("window.open(location.href)")  # has the storage of its opener
     copy = popup.value
-    expect(copy.locator("#server")).to_have_text("1 stream", timeout=PATIENCE_MS)
+    expect(copy.locator("#server")).to_have_text("1 stream")
     copy.wait_for_timeout(1000)
     assert copy.locator("article").count() == 0 and kept(copy) == 0
     advances(card, BUFFER_S)
@@ -169,7 +169,7 @@ def test_another_tab_with_a_copy_of_the_storage_takes_no_stream_and_a_new_one_af
     restored = copy.context.new_page()  # as a browser does it that has crashed
     restored.add_init_script(f"for (const [key, value] of {json.dumps(known)}) sessionStorage.setItem(key, value);")
     restored.goto(server.url)
-    expect(restored.locator("article")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(restored.locator("article")).to_have_count(1)
     assert session_of(restored.locator("article")) == session
     end(restored.locator("article"))
     close(copy)
@@ -187,12 +187,12 @@ def test_what_cannot_be_gone_on_with_is_said_in_a_line_and_forgotten(browser: Br
     tab.reload()
     card = tab.locator("article")
     sentence = "The stream cannot be gone on with: it has ended, or another connection has it."
-    expect(card.locator("[data-part=problem]")).to_have_text(sentence, timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=problem]")).to_have_text(sentence)
     assert kept(tab) == 0
-    card.get_by_role("button", name="Remove").click()
-    tab.get_by_role("button", name="Watch a red ball").click()
+    press(card.get_by_role("button", name="Remove"))
+    press(tab.get_by_role("button", name="Watch a red ball"))
     advances(card, 0.0)
-    card.get_by_role("button", name="Pause").click()
+    press(card.get_by_role("button", name="Pause"))
     close(tab)
 
 
@@ -220,10 +220,10 @@ def test_what_is_told_of_losses_is_shown_in_a_line_and_stays_for_a_while(browser
     expect(notice(card)).to_have_text(lost)
     advances(card, 3.0)  # segments have come since
     expect(notice(card)).to_have_text(lost)
-    expect(notice(card)).to_be_hidden(timeout=PATIENCE_MS)
+    expect(notice(card)).to_be_hidden()
     tab.reload()
     anew = re.compile(r"The stream goes on, and begins anew from segment \d+ on\.")
-    expect(notice(card)).to_have_text(anew, timeout=PATIENCE_MS)
+    expect(notice(card)).to_have_text(anew)
     advances(card)
     assert len(sockets) == 3
     token, goes_on = "ab" * 32, "the stream goes on after segment 7 (exact)"
@@ -242,18 +242,18 @@ def test_a_cut_connection_is_said_played_over_and_mended_for_who_steers_and_who_
         tab.evaluate(NOTE_WHAT_IS_APPENDED)
         card = begin(tab)
         session = session_of(card)
-        other.get_by_role("button", name="Watch a red ball").click()
+        press(other.get_by_role("button", name="Watch a red ball"))
         watched = other.locator("article")
         advances(watched, 1.0)
         for _ in range(5):  # in the middle of whatever is on its way
             way.cut()
-            expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+            expect(notice(card)).to_have_text(EXACT)
             advances(card, 1.0)
 
         before_s = time_s(card)
         way.cut(for_good=True)
         for one in (card, watched):
-            expect(notice(one)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+            expect(notice(one)).to_have_text("Connection lost, reconnecting …")
             expect(one.locator("[data-part=state]")).to_have_text("lost")
         assert notice(card).get_attribute("role") == "status"
         plays_upto(card, before_s + 1.0)  # what is here
@@ -261,9 +261,9 @@ def test_a_cut_connection_is_said_played_over_and_mended_for_who_steers_and_who_
         expect(card.get_by_role("listitem")).to_contain_text("sent")
         tab.wait_for_timeout(1000)
         way.mend(server)
-        expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
-        expect(notice(watched)).to_have_text("Watching again, from the newest on.", timeout=PATIENCE_MS)
-        expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text(EXACT)
+        expect(notice(watched)).to_have_text("Watching again, from the newest on.")
+        expect(card.get_by_role("listitem")).to_contain_text("shown since")
         advances(card, BUFFER_S)
         advances(watched, 2.0)
         assert [one["session_id"] for one in sessions(server)] == [session]
@@ -273,9 +273,9 @@ def test_a_cut_connection_is_said_played_over_and_mended_for_who_steers_and_who_
         assert tab.evaluate("window.complaints") == other.evaluate("window.complaints") == []
 
         way.cut(for_good=True)
-        card.get_by_role("button", name="End", exact=True).click()
+        press(card.get_by_role("button", name="End", exact=True))
         way.mend(server)
-        expect(notice(card)).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text("The stream has ended.")
         assert kept(tab) == 0
         tab.context.close()
         other.context.close()
@@ -298,22 +298,22 @@ def test_a_silent_connection_is_lost_and_who_is_away_for_too_long_is_told_to_loa
         expect(notice(card)).to_be_hidden()
         server.process.send_signal(signal.SIGSTOP)
         try:
-            expect(notice(card)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+            expect(notice(card)).to_have_text("Connection lost, reconnecting …")
         finally:
             server.process.send_signal(signal.SIGCONT)
-        expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text(EXACT)
         advances(card, 2.0)
 
         way.cut(for_good=True)
-        expect(notice(card)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text("Connection lost, reconnecting …")
         tab.evaluate(LATER)
         problem = card.locator("[data-part=problem]")
-        expect(problem).to_contain_text("The server keeps the stream for a while: load", timeout=PATIENCE_MS)
+        expect(problem).to_contain_text("The server keeps the stream for a while: load")
         expect(card.locator("[data-part=state]")).to_have_text("lost")
         assert kept(tab) == 1
         way.mend(server)
         tab.reload()
-        expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text(EXACT)
         assert session_of(card) == session
         advances(card, 2.0)
         end(card)
@@ -331,15 +331,15 @@ def test_a_killed_server_is_waited_for_and_the_next_one_goes_on_with_the_stream(
             tab.evaluate(NOTE_WHAT_IS_APPENDED)
             card = begin(tab)
             session = session_of(card)
-            other.get_by_role("button", name="Watch a red ball").click()
+            press(other.get_by_role("button", name="Watch a red ball"))
             advances(other.locator("article"))
         finally:
             server.end(signal.SIGKILL)
-        expect(notice(card)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+        expect(notice(card)).to_have_text("Connection lost, reconnecting …")
         server = Server(tmp_path, further)
         try:
             way.mend(server)
-            expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+            expect(notice(card)).to_have_text(EXACT)
             advances(card, BUFFER_S + 2)
             advances(other.locator("article"), 2.0)
             assert [one["session_id"] for one in sessions(server)] == [session]

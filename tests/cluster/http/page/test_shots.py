@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.cluster.http.page.chromium import (
-    PATIENCE_MS,
     PROMPT,
     QUICK,
     WITHOUT,
@@ -18,6 +17,7 @@ from tests.cluster.http.page.chromium import (
     end,
     keep,
     open_tab,
+    press,
     take_what_is_left,
 )
 
@@ -47,8 +47,8 @@ def test_a_cue_may_begin_a_new_shot_where_the_recipe_lets_it(browser: Browser, s
     )
     card.get_by_label("As a new shot").check()
     card.get_by_label("Cue: what to show next").fill("a blue box swaying at night")
-    card.get_by_role("button", name="Send").click()
-    expect(card.get_by_role("listitem")).to_contain_text("shown since", timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="Send"))
+    expect(card.get_by_role("listitem")).to_contain_text("shown since")
     expect(card.get_by_label("As a new shot")).not_to_be_checked()
     sent = tab.evaluate("window.sent.filter((frame) => frame.includes('cue'))")
     assert len(sent) == 1 and '"cut":true' in sent[0]
@@ -65,9 +65,9 @@ def test_a_cue_may_go_back_to_an_earlier_shot(browser: Browser, several: Server)
     expect(card.get_by_label("Back to")).to_be_hidden()
     card.get_by_label("As a new shot").check()
     card.get_by_label("Cue: what to show next").fill("a blue box swaying at night")
-    card.get_by_role("button", name="Send").click()
+    press(card.get_by_role("button", name="Send"))
     back = card.get_by_label("Back to")
-    expect(back).to_be_visible(timeout=PATIENCE_MS)
+    expect(back).to_be_visible()
     expect(back.get_by_role("option")).to_have_text(["no earlier shot", f"shot 0: {PROMPT}"])
     tab.evaluate(
         "window.sent = []; const send = WebSocket.prototype.send;"
@@ -76,10 +76,10 @@ def test_a_cue_may_go_back_to_an_earlier_shot(browser: Browser, several: Server)
     back.select_option("0")
     expect(card.get_by_label("Cue: what to show next")).to_have_value(PROMPT)
     expect(card.get_by_label("As a new shot")).to_be_checked()
-    card.get_by_role("button", name="Send").click()
-    expect(card.get_by_role("listitem").first).to_contain_text("shown since", timeout=PATIENCE_MS)
+    press(card.get_by_role("button", name="Send"))
+    expect(card.get_by_role("listitem").first).to_contain_text("shown since")
     expect(back.get_by_role("option")).to_have_text(
-        ["no earlier shot", "shot 1: a blue box swaying at night", f"shot 0: {PROMPT}"], timeout=PATIENCE_MS
+        ["no earlier shot", "shot 1: a blue box swaying at night", f"shot 0: {PROMPT}"]
     )
     sent = [json.loads(text) for text in tab.evaluate("window.sent")]
     (cue,) = [frame for frame in sent if frame["type"] == "cue"]
