@@ -315,7 +315,7 @@ export class Card {
 
   /** The stream has ended, for a reason or with a problem. */
   #end(sentence, problem = "") {
-    const { state, veil, cue, again, dismiss } = this.#parts;
+    const { state, veil, cue, pause, end, again, dismiss } = this.#parts;
     this.#over_ms = performance.now();
     this.#sentence = sentence || problem;
     this.root.dataset.over = "true";
@@ -323,8 +323,9 @@ export class Card {
     if (this.#player.isOpen) this.#player.finish();
     if (this.#memory.ending) this.#player.pause();
     this.#timeline.stop();
-    const focused = document.activeElement; // on nothing, if it was on the button that asked for the end
-    const isFocusLost = [cue, this.#parts.pause].some((element) => element.contains(focused)) || (this.#memory.ending && focused === document.body);
+    const focused = document.activeElement; // if it was on the button that asked for the end: there until the page is drawn, then on nothing
+    const isAtEnd = this.#memory.ending && [end, document.body].includes(focused);
+    const isFocusLost = isAtEnd || [cue, pause].some((element) => element.contains(focused));
     this.#cues.end();
     state.textContent = "ended";
     say(veil, "");
