@@ -275,7 +275,8 @@ class World:
     def promised(self, session: SessionId) -> Promised | None:
         """What the disk has said to hold of a session; None if there is no disk."""
         is_open = self.engine.scheduler.session(session) is not None
-        if self.disk is None or not (is_open or self._kept.get(session, 0.0) > self.agenda.now_s):
+        ends = not is_open and session not in self._ended  # with this event: what waited is told before it is folded
+        if self.disk is None or ends or not (is_open or self._kept.get(session, 0.0) > self.agenda.now_s):
             return None  # what is over is remembered, and after a while not on disk
         return self.disk.promised(session)
 
