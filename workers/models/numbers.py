@@ -7,13 +7,15 @@ import math
 from pathlib import Path
 
 from longtake.core.errors import InvalidField
-from longtake.core.plan.model import DecoderShape, Model, TinyDecoderSize, TransformerShape
+from longtake.core.plan.autoencoder import DecoderShape, EncoderShape, TinyDecoderSize
+from longtake.core.plan.model import Model, TransformerShape
 from longtake.core.plan.presets import UMT5
 from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.geometry import Geometry
+from workers.models.tensor_files import files_of
 from workers.models.text_rules import is_encoded_apart
-from workers.models.wan.config import TaehvConfig
-from workers.models.weights import TEXT_CONFIG, ModelInfo, tiny_shapes, tiny_state_shapes
+from workers.models.wan.config import TaehvConfig, WanVAEConfig
+from workers.models.weights import TEXT_CONFIG, VAE, ModelInfo, encoder_sizes, tiny_shapes, tiny_state_shapes
 
 
 def numbers_of(info: ModelInfo, folder: Path) -> Model:
@@ -37,8 +39,27 @@ def numbers_of(info: ModelInfo, folder: Path) -> Model:
             num_res_blocks=info.vae.num_res_blocks,
             temporal_upsample=tuple(reversed(info.vae.temporal_downsample)),
         ),
+        encoder=_encoder(info, folder),
         tiny=None if info.tiny is None else _tiny(info.tiny, info.geometry),
         text=_text(folder / TEXT_CONFIG, info) if is_encoded_apart(info.text_kind) else None,
+    )
+
+
+def _encoder(info: ModelInfo, folder: Path) -> EncoderShape | None:
+    """As wide as the decoder where the file that would tell is not there, which its loading will say."""
+    try:
+        files_of(folder, VAE)
+    except FileNotFoundError:
+        sizes: WanVAEConfig | None = info.vae
+    else:
+        sizes = encoder_sizes(folder, info)
+    if sizes is None:
+        return None
+    return EncoderShape(
+        dim=sizes.dim,
+        dim_mult=sizes.dim_mult,
+        num_res_blocks=sizes.num_res_blocks,
+        temporal_downsample=sizes.temporal_downsample,
     )
 
 

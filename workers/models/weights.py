@@ -264,15 +264,21 @@ def load_decoder(
 
 def encodes(folder: Path) -> bool:
     """Whether a model can make latents of pictures: its file of the autoencoder may hold the decoder alone."""
-    return "encoder.conv1.weight" in _files(folder, VAE, "cpu").names
+    return "encoder.conv1.weight" in _files(folder, VAE).names
+
+
+def encoder_sizes(folder: Path, info: ModelInfo) -> WanVAEConfig | None:
+    """The sizes of the encoder, read from the shapes of its tensors; None if the model has none."""
+    return encoder_config(_files(folder, VAE).shape, info.vae) if encodes(folder) else None
 
 
 def load_encoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentEncoder | None:
     """The encoder with its weights, ready to serve; None if the model has none."""
-    if not encodes(folder):
+    sizes = encoder_sizes(folder, info)
+    if sizes is None:
         return None
     with torch.device("meta"):
-        encoder = WanEncoder(encoder_config(_files(folder, VAE, "cpu").shape, info.vae))
+        encoder = WanEncoder(sizes)
     _load(encoder, folder, VAE, compute)
     return encoder
 

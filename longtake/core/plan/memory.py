@@ -118,9 +118,13 @@ def footprint(model: Model, occupant: Occupant, *, lane_pages: int) -> Footprint
             weights, values = model.decoder.weights(channels), sizes.decoder_state // value_bytes
             if model.tiny is not None:
                 weights, values = weights + model.tiny.weights, values + model.tiny.state_values
+            kept = 0  # of a clip, while decodes run between its frames
+            if model.encoder is not None:
+                weights += model.encoder.weights(channels)
+                kept = model.encoder.state_values(model.geometry) * value_bytes
             return Footprint(
                 weights_bytes=weights * value_bytes,
-                workspace_bytes=occupant.process_bytes + _decode_bytes(model, value_bytes),
+                workspace_bytes=occupant.process_bytes + _decode_bytes(model, value_bytes) + kept,
                 slot_bytes=values * value_bytes,
             )
         case Role.TEXT:

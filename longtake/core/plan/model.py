@@ -1,17 +1,15 @@
 """A model as numbers: how many weights it has, how much work a forward is, and how large what a session needs is.
 
-Formulas of size and work are those of the transformer itself (weights, K/V, floating-point operations of a forward with
-a full window) and of the causal decoder (two frames carried by every convolution).
+Formulas of size and work are those of the transformer itself: weights, K/V, floating-point operations of a forward with
+a full window. Those of the autoencoder are in autoencoder.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
 
+from longtake.core.plan.autoencoder import DecoderShape, EncoderShape, TinyDecoderSize
 from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
@@ -49,75 +47,6 @@ class TransformerShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderShape:
-    """Sizes of the causal decoder (Wan2.1 technical report, section 4.1)."""
-
-    dim: int
-    dim_mult: tuple[int, ...]
-    num_res_blocks: int
-    temporal_upsample: tuple[bool, ...]
-    """For each of the doublings of rows and columns, whether frames are doubled too."""
-
-    def _stages(self) -> Iterator[tuple[int, int, int]]:
-        """Number, and channels that enter and leave, of each stage; the doubling between two stages halves them."""
-        widths = [self.dim * factor for factor in (self.dim_mult[-1], *reversed(self.dim_mult))]
-        for stage, (entering, leaving) in enumerate(pairwise(widths)):
-            yield stage, entering if stage == 0 else entering // 2, leaving
-
-    def weights(self, latent_channels: int) -> int:
-        """Number of weights: residual blocks (of stages and middle), one attention, doublings and both ends."""
-
-        def residual(entering: int, leaving: int) -> int:
-            shortcut = entering * leaving + leaving if entering != leaving else 0
-            return 27 * leaving * (entering + leaving) + 2 * leaving + entering + leaving + shortcut
-
-        deepest, last = self.dim * self.dim_mult[-1], self.dim * self.dim_mult[0]
-        total = latent_channels**2 + latent_channels + 27 * latent_channels * deepest + deepest
-        total += 2 * residual(deepest, deepest) + 4 * deepest * deepest + 5 * deepest
-        for stage, channels, leaving in self._stages():
-            total += residual(channels, leaving) + self.num_res_blocks * residual(leaving, leaving)
-            if stage < len(self.temporal_upsample):
-                total += 9 * leaving * (leaving // 2) + leaving // 2
-                total += (6 * leaving * leaving + 2 * leaving) * self.temporal_upsample[stage]
-        return total + last + 27 * last * 3 + 3
-
-    def widest_values(self, geometry: Geometry) -> int:
-        """Numbers in the largest activation while a block is decoded: the channels of all its pictures."""
-        return geometry.pictures(1) * geometry.height * geometry.width * self.dim * self.dim_mult[0]
-
-    def state_values(self, geometry: Geometry) -> int:
-        """Numbers that one stream carries from block to block: two frames before every causal convolution."""
-        pixels, deepest = geometry.latent_height * geometry.latent_width, self.dim * self.dim_mult[-1]
-        carried = pixels * (geometry.latent_channels + 4 * deepest)  # first convolution, two residual blocks
-        for stage, channels, leaving in self._stages():
-            carried += pixels * (channels + leaving + self.num_res_blocks * 2 * leaving)
-            if stage < len(self.temporal_upsample):
-                carried += pixels * leaving * self.temporal_upsample[stage]
-                pixels *= 4
-        return 2 * (carried + pixels * self.dim * self.dim_mult[0])
-
-    @property
-    def receptive_frames(self) -> int:
-        """Latent frames that the state of a stream depends on: each convolution over time looks back two frames, and
-        behind a doubling of frames those are half as long."""
-        behind, rate = Fraction(2 * (1 + 2 * 2)), 1  # first convolution, two residual blocks
-        for stage, _, _ in self._stages():
-            convolutions = 2 * (1 + self.num_res_blocks)
-            doubles = stage < len(self.temporal_upsample) and self.temporal_upsample[stage]
-            behind += Fraction(2 * (convolutions + doubles), rate)
-            rate *= 2 if doubles else 1
-        return math.ceil(behind + Fraction(2, rate))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TinyDecoderSize:
-    """Sizes of a second decoder that sessions may choose; every slot has room for the state of either."""
-
-    weights: int
-    state_values: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model as numbers."""
 
@@ -126,6 +55,8 @@ class Model:
     geometry: Geometry
     transformer: TransformerShape
     decoder: DecoderShape
+    encoder: EncoderShape | None = None
+    """None where a checkpoint has none, so that nothing can be given to a stream."""
     tiny: TinyDecoderSize | None = None
     text: TextEncoderShape | None = None
     """None where the text encoder has no weights to speak of, so that decode workers encode prompts."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from longtake.core.plan.model import DecoderShape, Model, TransformerShape
+from longtake.core.plan.autoencoder import DecoderShape, EncoderShape
+from longtake.core.plan.model import Model, TransformerShape
 from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -23,6 +24,9 @@ _SHAPES = {
 _WAN_DECODER = DecoderShape(
     dim=96, dim_mult=(1, 2, 4, 4), num_res_blocks=2, temporal_upsample=(True, True, False)
 )  # fmt: skip
+_WAN_ENCODER = EncoderShape(
+    dim=96, dim_mult=(1, 2, 4, 4), num_res_blocks=2, temporal_downsample=(False, True, True)
+)  # fmt: skip
 UMT5 = TextEncoderShape(
     vocabulary=256384, dim=4096, inner=4096, heads=64, ffn_dim=10240, layers=24, buckets=32, max_tokens=512
 )  # fmt: skip
@@ -35,6 +39,7 @@ def _wan(name: str, base: Base, geometry: Geometry, like: Published = _HIAR) -> 
         geometry=geometry,
         transformer=_SHAPES[base],
         decoder=_WAN_DECODER,
+        encoder=_WAN_ENCODER,
         text=UMT5,
     )
 

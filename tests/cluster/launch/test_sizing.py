@@ -73,7 +73,7 @@ async def test_serve_tells_in_a_table_what_each_device_holds_and_what_fits(
     assert " ".join(names.split()) == "device workers free weights pages slots prompts workspace left fits"
     # 2 sessions x 4 lanes x 21 pages of 287.5 MB, and 2 decoder states of 1.89 GB.
     assert " ".join(gpu.split()) == (
-        "GPU 0 denoise-0 decode-0 80.00 of 80.00 2.98 168 = 48.31 2 = 3.78 0.76 10.71 13.45 2"
+        "GPU 0 denoise-0 decode-0 80.00 of 80.00 3.09 168 = 48.31 2 = 3.78 0.76 11.84 12.22 2"
     )
     assert " ".join(host.split()) == "host memory text-0 200.00 of 256.00 11.36 0 = 0.00 0 = 0.00 0.00 0.30 188.34 -"
 

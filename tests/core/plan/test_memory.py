@@ -9,6 +9,7 @@ import pytest
 
 from longtake.core.errors import InvalidField, NoCapacity
 from longtake.core.flow import Pace
+from longtake.core.plan.autoencoder import TinyDecoderSize
 from longtake.core.plan.memory import (
     CONTEXT_BYTES,
     Memory,
@@ -19,7 +20,7 @@ from longtake.core.plan.memory import (
     footprint,
     rows,
 )
-from longtake.core.plan.model import Model, TinyDecoderSize
+from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.recipe.context import Level
@@ -56,7 +57,7 @@ APART = (*(gpu(worker(f"denoise-{n}"), name=f"GPU {n}") for n in range(4)), gpu(
     ("wanted", "devices", "sessions", "pages", "slots"),
     [
         (sizing(), ONE, 2, 2 * 4 * 21, 2),
-        (sizing(spare=3), ONE, 2, 2 * 4 * 24, 2),
+        (sizing(spare=3), ONE, 1, 4 * 24, 1),  # what is kept of a clip takes the room of the other
         (sizing(LONGLIVE), ONE, 10, 10 * 12, 10),  # its recache is a forward over four blocks
         (sizing(LONGLIVE, most=8), ONE, 8, 8 * 12, 8),
         (sizing(replicas=4, decoders=4), EACH, 8, 8 * 21, 2),  # 32 lanes, 8 sessions over four decoders
@@ -154,7 +155,7 @@ def test_what_a_recipe_puts_into_one_forward_takes_memory_whatever_the_batch_lim
 
 
 def test_a_decode_takes_what_was_measured() -> None:
-    print_ = footprint(HIAR, worker("decode-0"), lane_pages=21)
+    print_ = footprint(replace(HIAR, encoder=None), worker("decode-0"), lane_pages=21)
     assert print_.workspace_bytes - CONTEXT_BYTES == pytest.approx(7.27e9, rel=0.01)
 
 
@@ -182,3 +183,13 @@ def test_a_second_decoder_has_its_weights_and_a_state_in_every_slot() -> None:
     )
     assert both.weights_bytes - one.weights_bytes == 2 * 10_000
     assert both.slot_bytes - one.slot_bytes == 2 * 70_000
+
+
+def test_who_can_be_given_pictures_keeps_room_for_the_encoder_and_for_a_clip_between_two_frames() -> None:
+    assert HIAR.encoder is not None
+    without, with_it = (
+        footprint(replace(HIAR, encoder=encoder), worker("decode-0"), lane_pages=21) for encoder in (None, HIAR.encoder)
+    )
+    assert with_it.weights_bytes - without.weights_bytes == 2 * HIAR.encoder.weights(16)
+    assert with_it.workspace_bytes - without.workspace_bytes == 2 * HIAR.encoder.state_values(HIAR.geometry)
+    assert with_it.slot_bytes == without.slot_bytes

@@ -29,9 +29,10 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.support.recipes import altered
 from tests.workers.convert.published_info import WAN_14B
+from tests.workers.model_dir import write_model, write_model_that_encodes
 from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.dit import WanModel
-from workers.models.wan.vae import WanDecoder
+from workers.models.wan.vae import WanDecoder, WanEncoder
 from workers.models.weights import load_info
 
 WAN = PRESETS["wan2.1-1.3b-480p"]
@@ -115,6 +116,32 @@ def test_weights_and_decoder_state_of_a_model_directory_are_what_its_modules_hol
     held = sum(parameter.numel() for parameter in decoder.parameters())
     assert model.decoder.weights(info.geometry.latent_channels) == held
     assert model.decoder.receptive_frames == decoder.receptive_frames == 30
+
+
+@pytest.mark.parametrize("preset", ["wan2.1-1.3b-480p", "wan2.1-1.3b-720p"])
+def test_weights_and_state_of_the_encoder_are_what_its_module_holds(preset: str) -> None:
+    encoder_agrees(PRESETS[preset], WanVAEConfig())
+
+
+def test_so_they_are_of_a_model_directory_whose_encoder_may_be_missing(tmp_path: Path) -> None:
+    sizes = write_model_that_encodes(tmp_path).vae
+    encoder_agrees(model_of(str(tmp_path)), sizes)
+    bare = tmp_path / "bare"
+    write_model(bare)
+    assert model_of(str(bare)).encoder is None
+    (bare / "vae.safetensors").unlink()
+    assert model_of(str(bare)).encoder is not None, "what is not there yet is taken to be whole"
+
+
+def encoder_agrees(model: Model, sizes: WanVAEConfig) -> None:
+    geometry = model.geometry
+    assert model.encoder is not None
+    with torch.device("meta"):
+        encoder = WanEncoder(sizes)
+        state = encoder.initial_state(1, geometry.height, geometry.width)
+    held = sum(parameter.numel() for parameter in encoder.parameters())
+    assert model.encoder.weights(geometry.latent_channels) == held
+    assert model.encoder.state_values(geometry) == sum(each.numel() for each in state.history_BFHWC)
 
 
 def test_weights_of_published_sizes_are_what_the_modules_hold() -> None:
