@@ -54,6 +54,7 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     page.set_viewport_size({"width": 1440, "height": 900})
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     keep(page, "empty")
+    take_what_is_left(page)
     card = start(page, "a red ball swaying at night")
     advances(card, 1.0)
     shows(card, "red", "ball", "night")
@@ -180,6 +181,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     sentence = "length: 'soon' is not allowed; allowed: seconds, such as 12 or 1.5, or 1:30"
     expect(page.locator("#duration-problem")).to_have_text(sentence)
     page.get_by_label("Length, s").fill("0:03")
+    page.get_by_label("Pace").select_option("fast")
     card = start(page, "<img src=x onerror=alert(1)> red ball")
     expect(card.locator("img")).to_have_count(0)
     expect(card.locator("[data-part=notice]")).to_have_text("The stream is complete.")
@@ -296,6 +298,7 @@ def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path)
 
 def test_on_a_phone_everything_fits(browser: Browser, server: Server) -> None:
     phone = open_tab(browser, server.url, phone=True)
+    take_what_is_left(phone)
     card = start(phone, "a magenta ball circling in the snow")
     advances(card, 1.0)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
