@@ -26,6 +26,7 @@ from workers.start.child import VISIBLE
 from workers.start.device_memory import HOST
 from workers.start.spec import WorkerSpec
 
+OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 GB = 10**9
 H100 = Memory(total_bytes=80 * GB, free_bytes=80 * GB)
 RAM = Memory(total_bytes=256 * GB, free_bytes=200 * GB)
@@ -76,6 +77,8 @@ async def test_serve_tells_in_a_table_what_each_device_holds_and_what_fits(
         "GPU 0 denoise-0 decode-0 80.00 of 80.00 3.09 168 = 48.31 2 = 3.78 0.76 11.84 12.22 2"
     )
     assert " ".join(host.split()) == "host memory text-0 200.00 of 256.00 11.36 0 = 0.00 0 = 0.00 0.00 0.30 188.34 -"
+    told = "\n".join(line.rstrip() for line in (head, names, gpu, host))
+    assert told in OPERATIONS.read_text(encoding="utf-8")
 
 
 async def test_serve_refuses_a_number_that_does_not_fit_and_names_the_one_that_does(
