@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
 import grpc
@@ -19,6 +20,7 @@ from longtake.core.errors import (
     NotOpen,
     Problem,
     Refusal,
+    TooOld,
     WrongValue,
     WrongValues,
 )
@@ -81,6 +83,8 @@ def number_of(status: grpc.StatusCode) -> int:
 def details_of(problem: Problem) -> tuple[Message, ...]:
     """The google.rpc details of a problem: which field and what is allowed, or when to try again."""
     match problem.about:
+        case TooOld() as old:
+            return (_bad_request((old.field, old.description)), _info(problem.kind, {"least": str(old.least)}))
         case WrongValue() as wrong:
             return (_bad_request((wrong.field, wrong.description)),)
         case WrongValues(fields=fields):
@@ -115,7 +119,7 @@ def _scarce(kind: Refusal, scarcity: Scarcity) -> tuple[Message, ...]:
     """When to try again, if that helps, and what is short."""
     known = {"fast_instead": "true"} if scarcity.fast_instead else {}
     known |= {} if scarcity.shortage is None else _numbers(scarcity.shortage)
-    info: Message = error_details_pb2.ErrorInfo(reason=kind.value.upper(), domain=DOMAIN, metadata=known)
+    info = _info(kind, known)
     if scarcity.retry_after_s is None:
         return (info,)
     delay = duration_pb2.Duration()
@@ -129,6 +133,11 @@ def _numbers(shortage: Shortage) -> dict[str, str]:
     counts = {"needed": shortage.needed, "free": shortage.free, "limit": shortage.limit}
     told = {name: f"{count:.12g}" for name, count in counts.items() if count is not None}
     return {"of": shortage.of, "unit": shortage.unit, **told}
+
+
+def _info(kind: Refusal, facts: Mapping[str, str]) -> Message:
+    info: Message = error_details_pb2.ErrorInfo(reason=kind.value.upper(), domain=DOMAIN, metadata=facts)
+    return info
 
 
 def _bad_request(*violations: tuple[str, str]) -> Message:

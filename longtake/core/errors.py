@@ -86,6 +86,14 @@ class WrongValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TooOld(WrongValue):
+    """A field names something that is no longer kept; what came later is."""
+
+    least: int
+    """The least number that is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WrongValues:
     """Several fields hold values that are not allowed."""
 
@@ -238,7 +246,8 @@ class SegmentGone(OutOfRange):
 
     def __init__(self, cursor: int | None, oldest: int) -> None:
         super().__init__(f"open.cursor: segment {oldest} is the oldest that can still be sent")
-        self.about = WrongValue(field="open.cursor", value=repr(cursor), allowed=f"{oldest - 1} or more")
+        least = oldest - 1
+        self.about = TooOld(field="open.cursor", value=repr(cursor), allowed=f"{least} or more", least=least)
 
 
 class PastGone(OutOfRange):
@@ -247,7 +256,7 @@ class PastGone(OutOfRange):
     def __init__(self, block: int, oldest: int) -> None:
         what = f"block {oldest} is the oldest at which the stream can still be forked, not {block}"
         super().__init__(f"open.fork.block: {what}")
-        self.about = WrongValue(field="open.fork.block", value=repr(block), allowed=f"{oldest} or more")
+        self.about = TooOld(field="open.fork.block", value=repr(block), allowed=f"{oldest} or more", least=oldest)
 
 
 class WrongState(CallerFault):

@@ -161,9 +161,11 @@ def _op(span: pb.OpSpan) -> Json:
 def error_message(error: ClientError) -> Json:
     """What went wrong, in one sentence that names the field and what is allowed."""
     violations = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
+    least = error.facts.get("least")
     return {
         "type": "error", "code": error.code.name, "sentence": violations or error.message,
         "retry_after_s": error.retry_after_s, "fast_instead": error.facts.get("fast_instead") == "true",
+        "least": None if least is None else int(least),
     }  # fmt: skip
 
 

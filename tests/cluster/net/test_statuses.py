@@ -14,6 +14,8 @@ from longtake.core.errors import (
     Lack,
     LongtakeError,
     NoCapacity,
+    PastGone,
+    SegmentGone,
     TooLate,
     UnknownSession,
     WrongState,
@@ -73,6 +75,20 @@ def test_every_refusal_has_a_status() -> None:
                         "fast_instead": "true",
                     },
                 )
+            ],
+        ),
+        (
+            SegmentGone(3, 15),
+            [
+                violations(("open.cursor", "3 is not allowed; allowed: 14 or more")),
+                error_details_pb2.ErrorInfo(reason="OUT_OF_RANGE", domain="longtake", metadata={"least": "14"}),
+            ],
+        ),
+        (
+            PastGone(3, 15),
+            [
+                violations(("open.fork.block", "3 is not allowed; allowed: 15 or more")),
+                error_details_pb2.ErrorInfo(reason="OUT_OF_RANGE", domain="longtake", metadata={"least": "15"}),
             ],
         ),
         (WrongState("paused"), []),

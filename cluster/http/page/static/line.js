@@ -74,6 +74,12 @@ export class Line {
       this.#lost(message.sentence);
       return;
     }
+    const least = message.type === "error" && this.#memory.again() ? message.least : null;
+    if (least !== null && least > (this.#memory.cursor ?? -1)) { // a browser that crashed may have kept an older one
+      this.#memory.passOver(least);
+      this.#lost(message.sentence);
+      return;
+    }
     if (message.type === "error" || message.type === "closed") {
       clearTimeout(this.#timer);
       this.#isOver = true;

@@ -96,6 +96,12 @@ export class Memory {
     this.save();
   }
 
+  /** What was kept is older than what the server still has: all before `cursor` was shown. */
+  passOver(cursor) {
+    this.cursor = cursor;
+    this.save();
+  }
+
   /** Keep it for after a reload. */
   save() {
     if (this.watching || !this.#token) return;

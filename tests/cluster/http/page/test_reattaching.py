@@ -175,6 +175,26 @@ def test_another_tab_with_a_copy_of_the_storage_takes_no_stream_and_a_new_one_af
     close(copy)
 
 
+def test_a_browser_that_has_kept_an_older_moment_goes_on_after_what_was_shown(browser: Browser, server: Server) -> None:
+    tab = open_tab(browser, server.url)
+    card = begin(tab)
+    session = session_of(card)
+    advances(card, 2 * BUFFER_S)
+    tab.evaluate("""() => {
+      const [key, known] = Object.entries(sessionStorage).find(([key]) => key.startsWith("longtake.stream."));
+      addEventListener("pagehide", () => {
+        sessionStorage.setItem(key, JSON.stringify({ ...JSON.parse(known), cursor: null }));
+      });
+    }""")
+    tab.reload()
+    card = tab.locator("article")
+    assert session_of(card) == session
+    advances(card)
+    expect(card.locator("[data-part=problem]")).to_be_hidden()
+    end(card)
+    close(tab)
+
+
 def test_what_cannot_be_gone_on_with_is_said_in_a_line_and_forgotten(browser: Browser, server: Server) -> None:
     tab = open_tab(browser, server.url)
     begin(tab)
