@@ -64,6 +64,7 @@ class Asked(TypedDict):
     launcher: str
     model: str
     recipe: str
+    reference: tuple[Path, ...]
     extra: str
     fast: int
     realtime: int
@@ -212,6 +213,8 @@ async def storm(setup: Setup, counts: Counts, scripts: list[Script], seed: int, 
 @click.option("--node-kills", default=0, show_default=True, type=click.IntRange(0), help="Of nodes with all workers.")
 @click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--recipe", default="", help="One that ships, by which all streams are made. Default: the model's own.")
+@click.option("--reference", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="An image that all streams look at, by a recipe with references.")  # fmt: skip
 @click.option("--extra", default="", help="More lines of the configuration; {folder} is a folder of this run.")
 @click.option("--fast", default=2, show_default=True, type=click.IntRange(0), help="Clients of FAST streams.")
 @click.option("--realtime", default=1, show_default=True, type=click.IntRange(0))
@@ -224,8 +227,14 @@ def main(**asked: Unpack[Asked]) -> None:
     """Kill and stop the processes of a server, and compare its streams with rendered ones."""
     say = say_json if asked["as_json"] else say_text
     geometry, name = weights.load_info(model_path(asked["model"])).geometry, asked["recipe"]
+    looks = 0
     if name:
-        geometry = geometry.divided(find_recipe(name, field="--recipe").recipe.blocks)
+        recipe = find_recipe(name, field="--recipe").recipe
+        geometry, looks = geometry.divided(recipe.blocks), recipe.context.reference_frames
+    if len(asked["reference"]) != looks:
+        raise click.UsageError(
+            f"--reference was given {len(asked['reference'])} times, streams of this recipe look at {looks}"
+        )
     wanted: tuple[tuple[PaceName, int], ...] = (("fast", asked["fast"]), ("realtime", asked["realtime"]))
     paces = [pace for pace, count in wanted for _ in range(count)]
     if (asked["nodes"] and asked["launcher"] != "ray") or (asked["node_kills"] and asked["nodes"] < 2):
@@ -248,6 +257,7 @@ def main(**asked: Unpack[Asked]) -> None:
             cue_every=asked["cue_every"],
             geometry=geometry,
             recipe=name,
+            references=asked["reference"],
         )
         for number, pace in enumerate(paces)
     ]

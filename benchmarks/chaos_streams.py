@@ -53,6 +53,8 @@ class Script:
     geometry: Geometry
     recipe: str = ""
     """By which it is made, by name; empty: the model's own."""
+    references: tuple[Path, ...] = ()
+    """Images that it looks at."""
 
     @property
     def prompt(self) -> str:
@@ -76,7 +78,7 @@ class Script:
     def options(self) -> StreamOptions:
         return StreamOptions(
             seed=self.seed, pace=self.pace, window=WINDOW, duration_s=self.start_s(self.blocks), codec="h264",
-            recipe=self.recipe,
+            recipe=self.recipe, references=tuple(path.read_bytes() for path in self.references),
         )  # fmt: skip
 
 
@@ -204,6 +206,7 @@ class Renderer:
         script = take.script
         command = [script.prompt, "--seed", str(script.seed), "--duration", _text(script.start_s(script.blocks))]
         command += ["--recipe", script.recipe] if script.recipe else []
+        command += [argument for path in script.references for argument in ("--reference", str(path.resolve()))]
         for name, block in take.cues.items():
             if block >= script.blocks:
                 continue
