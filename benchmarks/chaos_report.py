@@ -88,6 +88,8 @@ class Judgement:
     """Others that did not even begin."""
     differing: list[str]
     """Where bytes were others than rendered ones, and segments out of order."""
+    approximate: list[str]
+    """Where bytes were others and the client was told so, by a recipe whose memory cannot be made again exactly."""
     endings: dict[str, int]
     told: dict[str, int]
     """What clients were told beside segments and cues."""
@@ -102,6 +104,7 @@ class Judgement:
         """As it is printed."""
         said = f"{self.complete} of {self.streams} complete, "
         said += "bytes equal" if not self.differing else f"bytes differ in {len(self.differing)}"
+        said += f", {len(self.approximate)} approximate and told so" if self.approximate else ""
         return {"result": said, **asdict(self)}
 
 
@@ -110,12 +113,14 @@ async def judge(takes: Sequence[Take], renderer: Renderer) -> Judgement:
     begun = [take for take in takes if take.has_begun]
     rendered = await asyncio.gather(*(renderer.expected(take) for take in begun))
     where = [(take, take.compare(right)) for take, right in zip(begun, rendered, strict=True)]
-    differing = [f"{take.script.pace} {take.script.number}: {parts}" for take, parts in where if parts]
+    wrong = [each for take in takes for each in take.wrong]
+    others = [(take, f"{take.script.pace} {take.script.number}: {parts}") for take, parts in where if parts]
     return Judgement(
         streams=len(begun),
         complete=sum(take.ending == COMPLETED for take in begun),
         refused=len(takes) - len(begun),
-        differing=differing + [wrong for take in takes for wrong in take.wrong],
+        differing=[said for take, said in others if not take.may_differ] + wrong,
+        approximate=[said for take, said in others if take.may_differ],
         endings=dict(Counter(take.ending for take in takes)),
         told=dict(sum((take.told for take in takes), Counter[str]())),
         segments=sum(take.segments for take in takes),

@@ -28,6 +28,7 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.core.recipe.geometry import Geometry
+from longtake.recipes import find_recipe
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 WINDOW = 4
@@ -37,6 +38,7 @@ SILENCE_S = 180.0
 """A client that is told nothing for so long gives up: the longest that a server takes to come back, and more."""
 RENDER_S = 3600.0
 COMPLETED: EndingName = "completed"
+APPROXIMATE = f"{RecoveredEvent.__name__}, approximate"
 _USUAL = (OpenedEvent, CueAppliedEvent)
 """What needs no note; all that is not known here is noted by its name."""
 
@@ -134,6 +136,13 @@ class Take:
                 self.told[f"{type(event).__name__}, {event.continuity}"] += 1
             case _ if not isinstance(event, _USUAL):
                 self.told[type(event).__name__] += 1
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether its client was told that it is approximate, by a recipe that folds what is not kept."""
+        name = self.script.recipe
+        folds = bool(name) and find_recipe(name, field="--recipe").recipe.memory.folds
+        return folds and self.told[APPROXIMATE] > 0
 
     def _add(self, data: bytes) -> None:
         self.data += data

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from benchmarks.chaos_processes import Process, below, names, process
 from benchmarks.chaos_report import FaultRow, Judgement, kinds
 from benchmarks.chaos_streams import AHEAD, COMPLETED, WINDOW, Script, Take, longest_gap_s
 from cluster.config import load_config
-from longtake.client.events import ClosedEvent, OpenedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, OpenedEvent, RecoveredEvent, SegmentEvent
 from tests.core.support.parts import geometry
 
 SCRIPT = Script(number=1, pace="fast", blocks=40, cue_every=10, geometry=geometry())
@@ -134,14 +135,32 @@ def test_kinds_of_faults_are_summed_up() -> None:
 
 def judged(streams: int, complete: int, *differing: str) -> Judgement:
     return Judgement(
-        streams=streams, complete=complete, refused=0, differing=list(differing), endings={}, told={}, segments=1
+        streams=streams,
+        complete=complete,
+        refused=0,
+        differing=list(differing),
+        approximate=["one"],
+        endings={},
+        told={},
+        segments=1,
     )
 
 
 def test_all_is_right_only_if_there_were_streams_all_complete_and_equal() -> None:
     assert judged(3, 3).is_right
-    assert judged(3, 3).as_dict()["result"] == "3 of 3 complete, bytes equal"
+    assert judged(3, 3).as_dict()["result"] == "3 of 3 complete, bytes equal, 1 approximate and told so"
     assert not judged(3, 2).is_right and not judged(0, 0).is_right and not judged(3, 3, "a").is_right
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told", "may"),
+    [("liveact-memory", 1, True), ("liveact-memory", 0, False), ("hiar", 1, False), ("", 1, False)],
+)
+def test_only_who_was_told_so_may_differ_and_only_where_a_memory_is_folded(recipe: str, told: int, may: bool) -> None:
+    made = Take(replace(SCRIPT, recipe=recipe), 0.0)
+    for _ in range(told):
+        made.hear(RecoveredEvent(continuity="approximate", segment=9, seconds=1.0))
+    assert made.may_differ is may
 
 
 def test_the_slope_is_of_the_stream_once_it_is_warm() -> None:
