@@ -8,8 +8,8 @@ python -m benchmarks.chaos --kills 4 --stops 1 --stalls 0 --recipe longlive --fa
 Clients stream all the while, each the same script again and again, with cues on the way. Faults come one after the
 other, each when what the one before did has healed. Every stream is compared, byte by byte, with what `longtake render`
 makes of its prompt, seed and cues by the same recipe (realtime streams may shed steps, where it has steps to shed; then
-they are not rendered alike). For each fault: the longest time that each client went without a segment. At the
-end: whether everything is free and nothing is left. The exit status says whether all streams were complete and equal, but
+they are not rendered alike). For each fault: the longest time that each client went without a segment. At the end:
+whether everything is free and nothing is left. The exit status says whether all streams were complete and equal, but
 for those that were told that they are approximate, as those may be whose memory is folded from what is not kept.
 
 `--hour` is one stream of an hour, as fast as it can be made, with a cue a minute and a kill every two minutes of it.
