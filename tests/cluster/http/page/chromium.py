@@ -194,7 +194,11 @@ def advances(card: Locator, by_s: float = 0.3) -> None:
 
 
 def stands_still(card: Locator) -> None:
-    """The video does not go on for a second of this page's time."""
+    """The video does not go on for a second of this page's time, once it is where its segments begin."""
+    card.page.wait_for_function(
+        "(video) => video.buffered.length && video.currentTime >= video.buffered.start(0)",
+        arg=card.locator("video").element_handle(),
+    )
     before = time_s(card)
     card.page.wait_for_timeout(1000)
     assert time_s(card) == before
