@@ -12,9 +12,9 @@ from longtake.core.plan.model import Model, TransformerShape
 from longtake.core.plan.presets import UMT5
 from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.geometry import Geometry
-from workers.models.tensor_files import files_of
+from workers.models.tensor_files import TensorFiles
 from workers.models.text_rules import is_encoded_apart
-from workers.models.wan.config import TaehvConfig, WanVAEConfig
+from workers.models.wan.config import TaehvConfig
 from workers.models.weights import TEXT_CONFIG, VAE, ModelInfo, encoder_sizes, tiny_shapes, tiny_state_shapes
 
 
@@ -48,11 +48,9 @@ def numbers_of(info: ModelInfo, folder: Path) -> Model:
 def _encoder(info: ModelInfo, folder: Path) -> EncoderShape | None:
     """As wide as the decoder where the file that would tell is not there, which its loading will say."""
     try:
-        files_of(folder, VAE)
+        sizes = encoder_sizes(TensorFiles(folder, VAE), info)
     except FileNotFoundError:
-        sizes: WanVAEConfig | None = info.vae
-    else:
-        sizes = encoder_sizes(folder, info)
+        sizes = info.vae
     if sizes is None:
         return None
     return EncoderShape(

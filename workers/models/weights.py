@@ -264,17 +264,21 @@ def load_decoder(
 
 def encodes(folder: Path) -> bool:
     """Whether a model can make latents of pictures: its file of the autoencoder may hold the decoder alone."""
-    return "encoder.conv1.weight" in _files(folder, VAE).names
+    return _has_encoder(_files(folder, VAE))
 
 
-def encoder_sizes(folder: Path, info: ModelInfo) -> WanVAEConfig | None:
-    """The sizes of the encoder, read from the shapes of its tensors; None if the model has none."""
-    return encoder_config(_files(folder, VAE).shape, info.vae) if encodes(folder) else None
+def _has_encoder(files: TensorFiles) -> bool:
+    return "encoder.conv1.weight" in files.names
+
+
+def encoder_sizes(files: TensorFiles, info: ModelInfo) -> WanVAEConfig | None:
+    """The sizes of the encoder, read from the shapes of its tensors in the autoencoder's file; None if it has none."""
+    return encoder_config(files.shape, info.vae) if _has_encoder(files) else None
 
 
 def load_encoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentEncoder | None:
     """The encoder with its weights, ready to serve; None if the model has none."""
-    sizes = encoder_sizes(folder, info)
+    sizes = encoder_sizes(_files(folder, VAE), info)
     if sizes is None:
         return None
     with torch.device("meta"):

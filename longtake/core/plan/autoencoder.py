@@ -17,6 +17,16 @@ def _residual_weights(entering: int, leaving: int) -> int:
     return 27 * leaving * (entering + leaving) + 2 * leaving + entering + leaving + shortcut
 
 
+def _stage_weights(entering: int, leaving: int, blocks: int) -> int:
+    """Of the residual blocks of a stage."""
+    return _residual_weights(entering, leaving) + (blocks - 1) * _residual_weights(leaving, leaving)
+
+
+def _stage_channels(entering: int, leaving: int, blocks: int) -> int:
+    """How many channels the convolutions of a stage carry frames of: two in every residual block."""
+    return entering + leaving + (blocks - 1) * 2 * leaving
+
+
 def _middle_weights(channels: int) -> int:
     """Of the two residual blocks and the attention between them, where pictures are smallest."""
     return 2 * _residual_weights(channels, channels) + 4 * channels * channels + 5 * channels
@@ -45,7 +55,7 @@ class DecoderShape:
         total = latent_channels**2 + latent_channels + 27 * latent_channels * deepest + deepest
         total += _middle_weights(deepest)
         for stage, channels, leaving in self._stages():
-            total += _residual_weights(channels, leaving) + self.num_res_blocks * _residual_weights(leaving, leaving)
+            total += _stage_weights(channels, leaving, self.num_res_blocks + 1)
             if stage < len(self.temporal_upsample):
                 total += 9 * leaving * (leaving // 2) + leaving // 2
                 total += (6 * leaving * leaving + 2 * leaving) * self.temporal_upsample[stage]
@@ -60,7 +70,7 @@ class DecoderShape:
         pixels, deepest = geometry.latent_height * geometry.latent_width, self.dim * self.dim_mult[-1]
         carried = pixels * (geometry.latent_channels + 4 * deepest)  # first convolution, two residual blocks
         for stage, channels, leaving in self._stages():
-            carried += pixels * (channels + leaving + self.num_res_blocks * 2 * leaving)
+            carried += pixels * _stage_channels(channels, leaving, self.num_res_blocks + 1)
             if stage < len(self.temporal_upsample):
                 carried += pixels * leaving * self.temporal_upsample[stage]
                 pixels *= 4
@@ -100,9 +110,7 @@ class EncoderShape:
         deepest, made = self.dim * self.dim_mult[-1], 2 * latent_channels
         total = 27 * 3 * self.dim + self.dim + _middle_weights(deepest)
         for stage, entering, leaving in self._stages():
-            total += _residual_weights(entering, leaving) + (self.num_res_blocks - 1) * _residual_weights(
-                leaving, leaving
-            )
+            total += _stage_weights(entering, leaving, self.num_res_blocks)
             if stage < len(self.temporal_downsample):
                 total += 9 * leaving * leaving + leaving
                 total += (3 * leaving * leaving + leaving) * self.temporal_downsample[stage]
@@ -114,7 +122,7 @@ class EncoderShape:
         pixels, deepest = geometry.height * geometry.width, self.dim * self.dim_mult[-1]
         carried = 2 * pixels * 3
         for stage, entering, leaving in self._stages():
-            carried += 2 * pixels * (entering + leaving + (self.num_res_blocks - 1) * 2 * leaving)
+            carried += 2 * pixels * _stage_channels(entering, leaving, self.num_res_blocks)
             if stage < len(self.temporal_downsample):
                 pixels //= 4
                 carried += pixels * leaving * self.temporal_downsample[stage]

@@ -172,11 +172,8 @@ def video_of(path: Path) -> tuple[float, int]:
 
 
 def take_what_is_left(page: Page) -> None:
-    """Choose the pace that a slow machine does not refuse.
-
-    What is folded is opened by a key: a click misses it while the page still grows.
-    """
-    page.get_by_text("Options").press("Enter")
+    """Choose the pace that a slow machine does not refuse."""
+    press(page.get_by_text("Options"))
     page.get_by_label("Pace").select_option("fast")
 
 

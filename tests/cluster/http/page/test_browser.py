@@ -158,7 +158,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     expect(page.locator("#prompt-problem")).to_have_text("4097 bytes are too long; allowed: 1 to 4096")
     page.get_by_label("Prompt").fill("a red ball")
     expect(page.locator("#prompt-problem")).to_be_hidden()
-    page.get_by_text("Options").press("Enter")
+    press(page.get_by_text("Options"))
     wrong = {
         "Seed": (str(2**64), "seed: '18446744073709551616' is not allowed; allowed: 0 to 2^64 - 1, or nothing"),
         "Length, s": ("0", "length: 0 is not allowed; allowed: more than 0 s, or nothing for a stream without end"),
@@ -166,7 +166,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     }
     for label, (value, _) in wrong.items():
         page.get_by_label(label).fill(value)
-    page.get_by_text("Options").press("Enter")  # folded away: what is wrong must be seen all the same
+    press(page.get_by_text("Options"))  # folded away: what is wrong must be seen all the same
     press(page.get_by_role("button", name="Start", exact=True))
     for label, (_, sentence) in wrong.items():
         field = page.get_by_label(label)

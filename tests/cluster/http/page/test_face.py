@@ -92,9 +92,8 @@ def test_a_key_for_each_thing_that_is_done_often(page: Page) -> None:
     page.get_by_label("Listen to single keys").uncheck()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    page.wait_for_function(
-        "() => document.activeElement === document.body"
-    )  # what had the focus is hidden: once that is drawn
+    # What had the focus is hidden, and has it until that is drawn.
+    page.wait_for_function("() => document.activeElement === document.body")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement === document.body")
     end(card)
